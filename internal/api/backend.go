@@ -1,0 +1,91 @@
+// Package api is the OpenAI-compatible HTTP surface: the gateway that stands
+// beside an app. What runs the inference is a Backend, which role/client
+// fills; the gateway itself knows neither network nor money.
+//
+// Owns: Gateway, Backend, Call, Answer.
+// Imports: api/openai, attest, coins.
+// Trust: HTTP callers are foreign, and so are answers.
+package api
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
+)
+
+// Backend runs inference calls.
+type Backend interface {
+	// Do runs one call and returns when the head of the answer is there. Its
+	// errors are *openai.Error.
+	Do(ctx context.Context, call *Call) (*Answer, error)
+	// Models lists what live workers serve now.
+	Models(ctx context.Context) ([]Model, error)
+}
+
+// Call is one inference.
+type Call struct {
+	// Path is the engine's path: /v1/chat/completions or /v1/completions.
+	Path string
+	// ContentType is the body's type, the only caller header that travels.
+	ContentType string
+	// Model is the base name.
+	Model string
+	Body  []byte
+	// MaxTokens bounds all output tokens of the call (choices together); it
+	// is what is reserved. Body carries a limit that keeps the engine below.
+	MaxTokens int32
+	// MaxCoefficient is the highest worker price factor in thousandths; 0 =
+	// the backend's default.
+	MaxCoefficient int32
+	// Timeout bounds the whole call; 0 = the backend's default.
+	Timeout time.Duration
+}
+
+// Answer is the head of an answer and its body. The caller closes Body;
+// closing before the end cancels the call.
+type Answer struct {
+	Status int
+	// Header is the engine's, as the worker sent it: foreign.
+	Header http.Header
+	// Body ends with io.EOF only after the peer said that the answer is
+	// complete. An answer that was cut ends with an *openai.Error.
+	Body io.ReadCloser
+	// Peer says who answered.
+	Peer Peer
+	// Final returns the accounting; valid once Body returned io.EOF.
+	Final func() Final
+}
+
+// Peer is what is known of the proxy that took the call.
+type Peer struct {
+	Verdict   attest.Kind
+	ImageHash attest.ImageHash
+	Addr      string
+	Level     int
+}
+
+// Final is the accounting of one call as the proxy reports it.
+type Final struct {
+	PromptTokens, CachedTokens, CompletionTokens, ReasoningTokens int64 // adjusted
+	TotalTokens                                                   int64 // adjusted, charged
+	CostNano                                                      coins.Nano
+}
+
+// Model is one model that can be asked for.
+type Model struct {
+	ID      string
+	Workers []Worker
+	// PricePerToken is the root contract's price in nano per adjusted token.
+	PricePerToken coins.Nano
+}
+
+// Worker is one live worker connection of a proxy.
+type Worker struct {
+	Coefficient       int32
+	ActiveRequests    int32
+	MaxActiveRequests int32
+}

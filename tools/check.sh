@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd "$(dirname "$0")/.."
+u=$(gofmt -l .); [ -z "$u" ] || { echo "not gofmt'ed: $u"; exit 1; }
+go vet ./...
+go vet -tags tee ./...
