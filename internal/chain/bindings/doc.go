@@ -1,0 +1,13 @@
+// Package bindings turns Go values into the cells of the five Cocoon
+// contracts and back: parameters, addresses, signed payments, storages,
+// messages, get-method results. Its byte formats are spec contracts 3–9.
+//
+// Owns: every cell layout; no other package builds or parses one.
+// Imports: cocoon, attest (names), coins, pricing (multipliers), registry.
+// Trust: every decoder takes foreign bytes, bounded in size and strict about
+// what it does not know. Signatures are checked by Payment.Verify only.
+// Concurrency: pure functions of their arguments, safe anywhere.
+//
+// Cells cross this package's border as bags of cells (BoC); the cell library
+// stays inside.
+package bindings
