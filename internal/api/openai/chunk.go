@@ -1,0 +1,106 @@
+package openai
+
+// Chunk is one JSON object of an answer, whole or streamed, looked at in a
+// single pass: just what metering and forwarding need.
+type Chunk struct {
+	// Usage is the object's usage; HasUsage is false if there is none or null.
+	Usage    Usage
+	HasUsage bool
+	// NoChoices says that choices is there and empty.
+	NoChoices bool
+	// IsError says that the object has a member "error" that is not null.
+	IsError bool
+
+	data  []byte
+	usage span // the last member "usage"
+	body  span // the object itself, braces included
+	many  bool // there is more than one member "usage"
+}
+
+type span struct{ start, value, end int }
+
+// ParseChunk reads one JSON object. The chunk keeps data. The error is
+// ErrNoObject, ErrSyntax or ErrTooDeep. It does not allocate.
+func ParseChunk(data []byte) (Chunk, error) {
+	c := Chunk{data: data}
+	i := skipSpace(data, 0)
+	if i >= len(data) || data[i] != '{' {
+		if err := Valid(data); err != nil {
+			return Chunk{}, err
+		}
+		return Chunk{}, ErrNoObject
+	}
+	m := members{b: data, i: i}
+	for m.next() {
+		switch {
+		case m.is("usage"):
+			c.many = c.usage.end > 0
+			c.usage = span{m.start, m.value, m.end}
+		case m.is("choices"):
+			e := elements{b: data, i: m.value}
+			c.NoChoices = data[m.value] == '[' && !e.next()
+		case m.is("error"):
+			c.IsError = data[m.value] != 'n'
+		}
+	}
+	if m.err == nil && skipSpace(data, m.i) != len(data) {
+		m.err = ErrSyntax
+	}
+	if m.err != nil {
+		return Chunk{}, m.err
+	}
+	c.body = span{start: i, end: m.i}
+	c.Usage, c.HasUsage = readUsage(data[c.usage.value:c.usage.end])
+	return c, nil
+}
+
+// UsageOnly reports whether the chunk is the extra one that carries nothing but
+// usage (stream_options.include_usage).
+func (c Chunk) UsageOnly() bool { return c.NoChoices && c.HasUsage }
+
+// AppendWithoutUsage appends the object without its member "usage"; everything
+// else keeps its bytes and order.
+func (c Chunk) AppendWithoutUsage(dst []byte) []byte {
+	at := c.body.start
+	dst = append(dst, '{')
+	first := true
+	m := members{b: c.data, i: at}
+	for m.next() {
+		if m.is("usage") {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(dst, c.data[m.start:m.end]...)
+	}
+	return append(dst, '}')
+}
+
+// AppendWithUsage appends the object with usage, a JSON value, as its member
+// "usage": in place of the old one, else at the end. Everything else keeps its
+// bytes and order.
+func (c Chunk) AppendWithUsage(dst, usage []byte) []byte {
+	if c.usage.end > 0 && !c.many {
+		dst = append(dst, c.data[c.body.start:c.usage.value]...)
+		dst = append(dst, usage...)
+		return append(dst, c.data[c.usage.end:c.body.end]...)
+	}
+	dst = c.AppendWithoutUsage(dst)
+	dst = dst[:len(dst)-1]
+	if dst[len(dst)-1] != '{' {
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"usage":`...)
+	dst = append(dst, usage...)
+	return append(dst, '}')
+}
+
+// RawUsage returns the bytes of the usage object, nil if there is none.
+func (c Chunk) RawUsage() []byte {
+	if !c.HasUsage {
+		return nil
+	}
+	return c.data[c.usage.value:c.usage.end]
+}

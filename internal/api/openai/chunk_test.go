@@ -1,0 +1,48 @@
+package openai
+
+import (
+	"errors"
+	"testing"
+)
+
+func TestChunk(t *testing.T) {
+	for _, c := range []struct {
+		in              string
+		usageOnly, fail bool
+		without, with   string
+	}{
+		{`{"id":"a", "choices":[],"usage":{"prompt_tokens":1}}`, true, false, `{"id":"a","choices":[]}`, `{"id":"a", "choices":[],"usage":{"c":1}}`},
+		{`{"usage":{"prompt_tokens":1},"choices":[ ]}`, true, false, `{"choices":[ ]}`, `{"usage":{"c":1},"choices":[ ]}`},
+		{`{"choices":[{"delta":{}}],"usage":{"prompt_tokens":1}}`, false, false, `{"choices":[{"delta":{}}]}`, `{"choices":[{"delta":{}}],"usage":{"c":1}}`},
+		{`{"choices":[{"delta":{}}],"usage":null}`, false, false, `{"choices":[{"delta":{}}]}`, `{"choices":[{"delta":{}}],"usage":{"c":1}}`},
+		{`{"choices":[]}`, false, false, `{"choices":[]}`, `{"choices":[],"usage":{"c":1}}`},
+		{`{"usage":1,"a":2,"usage":3}`, false, false, `{"a":2}`, `{"a":2,"usage":{"c":1}}`},
+		{`{}`, false, false, `{}`, `{"usage":{"c":1}}`},
+		{`{"error":{"message":"x"}}`, false, true, `{"error":{"message":"x"}}`, `{"error":{"message":"x"},"usage":{"c":1}}`},
+		{`{"error":null}`, false, false, `{"error":null}`, `{"error":null,"usage":{"c":1}}`},
+	} {
+		ch, err := ParseChunk([]byte(c.in))
+		if err != nil {
+			t.Errorf("%s: %v", c.in, err)
+			continue
+		}
+		if ch.UsageOnly() != c.usageOnly || ch.IsError != c.fail {
+			t.Errorf("%s: usage only %v, error %v", c.in, ch.UsageOnly(), ch.IsError)
+		}
+		if got := string(ch.AppendWithoutUsage(nil)); got != c.without {
+			t.Errorf("%s without usage: %s, want %s", c.in, got, c.without)
+		}
+		if got := string(ch.AppendWithUsage([]byte(">"), []byte(`{"c":1}`))); got != ">"+c.with {
+			t.Errorf("%s with usage: %s, want %s", c.in, got, c.with)
+		}
+	}
+	for in, want := range map[string]error{"[]": ErrNoObject, "x": ErrSyntax, `{"choices":[}`: ErrSyntax, "{}{}": ErrSyntax, "": ErrSyntax} {
+		if _, err := ParseChunk([]byte(in)); !errors.Is(err, want) {
+			t.Errorf("ParseChunk(%q) = %v, want %v", in, err, want)
+		}
+	}
+	data := []byte(`{"id":"a","choices":[{"delta":{"content":"x"}}],"usage":null}`)
+	if n := testing.AllocsPerRun(100, func() { _, _ = ParseChunk(data) }); n != 0 {
+		t.Errorf("ParseChunk allocates %v times", n)
+	}
+}

@@ -1,0 +1,209 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Object is a JSON object whose members can be looked at and changed one by
+// one. Written again it is compact, keeps the order of members at every level
+// (a schema's order is the order in which an engine answers), has no duplicate
+// keys, and spells each number as it was.
+type Object struct {
+	members []Member
+	index   map[string]int
+}
+
+// Member is one key and its value.
+type Member struct {
+	Key   string
+	Value json.RawMessage
+}
+
+// ParseObject reads one JSON object. Of duplicate keys the last value wins, in
+// the first one's place. The error
+// is ErrNoObject, ErrSyntax, ErrTooDeep or ErrTooMany. The object keeps b.
+func ParseObject(b []byte) (*Object, error) {
+	if err := Valid(b); err != nil {
+		return nil, err
+	}
+	i := skipSpace(b, 0)
+	if b[i] != '{' {
+		return nil, ErrNoObject
+	}
+	o := &Object{index: map[string]int{}}
+	m := members{b: b, i: i}
+	for m.next() {
+		o.Set(m.key(), m.raw())
+		if len(o.members) > MaxMembers {
+			return nil, ErrTooMany
+		}
+	}
+	return o, nil
+}
+
+// Len returns the number of members.
+func (o *Object) Len() int { return len(o.index) }
+
+// Get returns the value of key.
+func (o *Object) Get(key string) (json.RawMessage, bool) {
+	i, ok := o.index[key]
+	if !ok {
+		return nil, false
+	}
+	return o.members[i].Value, true
+}
+
+// Set gives key a value, which must be valid JSON; a new key goes to the end.
+func (o *Object) Set(key string, value json.RawMessage) {
+	if i, ok := o.index[key]; ok {
+		o.members[i].Value = value
+		return
+	}
+	if o.index == nil {
+		o.index = map[string]int{}
+	}
+	o.index[key] = len(o.members)
+	o.members = append(o.members, Member{key, value})
+}
+
+// SetInt gives key an integer value.
+func (o *Object) SetInt(key string, n int64) { o.Set(key, strconv.AppendInt(nil, n, 10)) }
+
+// Delete removes key.
+func (o *Object) Delete(key string) {
+	if i, ok := o.index[key]; ok {
+		delete(o.index, key)
+		o.members[i] = Member{}
+	}
+}
+
+// All calls yield for each member in order, until it returns false.
+func (o *Object) All(yield func(key string, value json.RawMessage) bool) {
+	for _, m := range o.members {
+		if m.Value != nil && !yield(m.Key, m.Value) {
+			return
+		}
+	}
+}
+
+// AppendJSON appends the object. The error is ErrTooMany, for an inner object
+// with more than MaxMembers members.
+func (o *Object) AppendJSON(dst []byte) ([]byte, error) {
+	dst = append(dst, '{')
+	first := true
+	var err error
+	o.All(func(key string, value json.RawMessage) bool {
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(appendString(dst, key), ':')
+		dst, err = Compact(dst, value)
+		return err == nil
+	})
+	return append(dst, '}'), err
+}
+
+// Compact appends one JSON value without white space, without duplicate keys
+// (the last wins, in the first one's place) and with strings in valid Unicode;
+// order and numbers stay as they are. The error is ErrSyntax, ErrTooDeep or
+// ErrTooMany.
+func Compact(dst, value []byte) ([]byte, error) {
+	if err := Valid(value); err != nil {
+		return dst, err
+	}
+	return compact(dst, value[skipSpace(value, 0):])
+}
+
+// compact does it for valid JSON without leading space, nested at most MaxDepth.
+func compact(dst, b []byte) ([]byte, error) {
+	var err error
+	switch b[0] {
+	case '{':
+		dst = append(dst, '{')
+		var kept []Member
+		seen := map[string]int{}
+		m := members{b: b}
+		for m.next() {
+			key := m.key()
+			if i, ok := seen[key]; ok {
+				kept[i].Value = m.raw()
+				continue
+			}
+			if len(kept) >= MaxMembers {
+				return dst, ErrTooMany
+			}
+			seen[key] = len(kept)
+			kept = append(kept, Member{key, m.raw()})
+		}
+		for i, m := range kept {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(appendString(dst, m.Key), ':')
+			if dst, err = compact(dst, m.Value); err != nil {
+				return dst, err
+			}
+		}
+		return append(dst, '}'), nil
+	case '[':
+		dst = append(dst, '[')
+		e := elements{b: b}
+		for i := 0; e.next(); i++ {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			if dst, err = compact(dst, b[e.start:e.end]); err != nil {
+				return dst, err
+			}
+		}
+		return append(dst, ']'), nil
+	case '"':
+		end, err := skipString(b, 0)
+		if err != nil {
+			return dst, err
+		}
+		b = b[:end]
+		if utf8.Valid(b) && !bytes.Contains(b, []byte(`\u`)) {
+			return append(dst, b...), nil
+		}
+		s, _ := jsonString(b)
+		return appendString(dst, s), nil
+	}
+	return append(dst, bytes.TrimRight(b, " \t\r\n")...), nil
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string, escaping only what must be.
+func appendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			dst = utf8.AppendRune(dst, r)
+			i += n
+			continue
+		}
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c == '\n':
+			dst = append(dst, '\\', 'n')
+		case c == '\r':
+			dst = append(dst, '\\', 'r')
+		case c == '\t':
+			dst = append(dst, '\\', 't')
+		case c < ' ':
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		default:
+			dst = append(dst, c)
+		}
+		i++
+	}
+	return append(dst, '"')
+}
