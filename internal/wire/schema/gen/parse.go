@@ -231,7 +231,10 @@ func (d *decl) resolve(byName map[string]*decl, types map[string]*boxedType) err
 // cutType splits what follows a field's colon at the blank that ends the type.
 func cutType(s string) (typ, rest string) {
 	if strings.HasPrefix(s, "(") {
-		typ, rest, _ = strings.Cut(s[1:], ")")
+		typ, rest, ok := strings.Cut(s[1:], ")")
+		if !ok {
+			return s, ""
+		}
 		return typ, strings.TrimPrefix(rest, " ")
 	}
 	typ, rest, _ = strings.Cut(s, " ")
