@@ -2,8 +2,11 @@
 // a Dialer and Listeners; whether RA-TLS in this process, a router beside it or
 // a pipe in a test stands behind them makes no difference to them.
 //
-// Owns: Peer, Conn, Dialer, Listener.
+// Owns: Peer, Conn, Dialer, Listener, Acceptor.
 // Imports: attest.
+// Trust: what a Peer says was proven by whoever made the Conn.
+// Concurrency: a Conn as net.Conn; dialers and listeners are safe for
+// concurrent use.
 package tee
 
 import (
@@ -33,6 +36,11 @@ type Peer struct {
 type Conn struct {
 	net.Conn
 	Peer Peer
+	// LocalKey is the Ed25519 key of our own certificate, zero behind a router.
+	LocalKey [32]byte
+	// Exporter returns keying material of this TLS connection (RFC 8446 7.5)
+	// with an empty context; nil where no TLS ends in this process.
+	Exporter func(label string, length int) ([]byte, error)
 }
 
 // Dialer opens authenticated connections to host:port.
