@@ -1,0 +1,22 @@
+//go:build !tee
+
+// Package devnet is a whole TON development chain in one process: a
+// masterchain and one basechain shard, collated on the Go TVM, with real
+// configuration prices, Merkle updates, validator signatures and block
+// proofs, served over the liteserver protocol. Clients use it with the code
+// they use on every other network; only the global configuration differs.
+//
+// Everything on it is SIMULATED: one process holds the only validator key and
+// the coins are worthless. The package is never linked in a measured image.
+//
+// Owns: the chain's directory (genesis, block log, snapshot, global
+// configuration) and its listening port.
+// Imports: cocoon, coins; tonutils-go, whose types are in no exported
+// signature.
+// Trust: bytes from the port are foreign: sizes, counts and gas are bounded,
+// and a panic while reading or running them ends one query, not the process.
+// Concurrency: Chain is safe for concurrent use. Chain.build serialises
+// everything that makes blocks; Chain.mu guards the published chain and is
+// taken after build, never before it. Cells and blocks are immutable once
+// published.
+package devnet
