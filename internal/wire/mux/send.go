@@ -1,0 +1,337 @@
+package mux
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/internal/wire/schema"
+	"github.com/cocoon-network/cocoon/internal/wire/tl"
+)
+
+// Constructors of tcp.Packet. Packets are the hot path, so they are put
+// together and taken apart here, without structs.
+var (
+	idPing        = (*schema.TcpPing)(nil).TLID()
+	idPong        = (*schema.TcpPong)(nil).TLID()
+	idPacket      = (*schema.TcpPacket)(nil).TLID()
+	idQuery       = (*schema.TcpQuery)(nil).TLID()
+	idQueryAnswer = (*schema.TcpQueryAnswer)(nil).TLID()
+	idQueryError  = (*schema.TcpQueryError)(nil).TLID()
+	idConnect     = (*schema.TcpConnect)(nil).TLID()
+	idConnected   = (*schema.TcpConnected)(nil).TLID()
+)
+
+const (
+	headerSize  = 8     // length, seqno
+	controlSize = 4 + 8 // id and number of a packet without data
+
+	// writeSize is the most bytes of one write: enough to make its cost
+	// small, little enough to see a slow peer's progress.
+	writeSize = 128 << 10
+	// spareSize is the largest buffer that is kept for later.
+	spareSize = 512 << 10
+)
+
+// sendQueue holds the packets that wait for the writer, encoded one behind the
+// other in one buffer: whoever sends appends, the writer takes all.
+type sendQueue struct {
+	conn *Conn
+	wake chan struct{} // capacity 1; tells the sleeping writer to look
+
+	sync.Mutex
+	batch    *batch        // nil when nothing was queued for a while
+	seqno    uint32        // of the next packet
+	open     bool          // the handshake packet is queued: others may follow
+	sleeping bool          // the writer waits on wake
+	reason   error         // set by drain: nothing more is taken
+	room     chan struct{} // closed when waiting senders should look again
+}
+
+// batch is what one turn of the writer writes.
+type batch struct{ b []byte }
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func (b *batch) release() {
+	if cap(b.b) <= spareSize {
+		b.b = b.b[:0]
+		batches.Put(b)
+	}
+}
+
+// Send sends a one-way message, a boxed object. It waits for Ready and while
+// SendLimit bytes are queued, until ctx ends. ErrTooLarge means that the
+// message does not fit into a packet. A message sent without an error is still
+// lost if the connection ends first. msg is not kept.
+func (c *Conn) Send(ctx context.Context, msg []byte) error {
+	if err := c.out.await(ctx, messageSize(len(msg))); err != nil {
+		return err
+	}
+	c.out.message(msg)
+	return nil
+}
+
+// SendObject is Send of schema.Marshal(o) without the copy in between.
+func (c *Conn) SendObject(ctx context.Context, o schema.Object) error {
+	n := schema.Size(o)
+	if err := c.out.await(ctx, messageSize(n)); err != nil {
+		return err
+	}
+	q := &c.out
+	b := tl.AppendUint32(q.batch.b, idPacket)
+	b = tl.AppendBytesPrefix(b, n)
+	b = schema.Append(b, o)
+	q.commit(tl.AppendPadding(b, n))
+	return nil
+}
+
+// TrySend is Send for the reader's goroutine: where Send would wait it fails
+// with ErrQueueFull or ErrNotReady.
+func (c *Conn) TrySend(msg []byte) error {
+	if err := c.out.try(messageSize(len(msg)), 0); err != nil {
+		return err
+	}
+	c.out.message(msg)
+	return nil
+}
+
+// SendUrgent is TrySend for small messages that must not depend on room:
+// cancels, windows, payment notices. They may exceed SendLimit by UrgentLimit
+// together. They overtake nothing: messages stay in order.
+func (c *Conn) SendUrgent(msg []byte) error {
+	if err := c.out.try(messageSize(len(msg)), c.cfg.UrgentLimit); err != nil {
+		return err
+	}
+	c.out.message(msg)
+	return nil
+}
+
+func messageSize(n int) int { return 4 + tl.BytesSize(n) }
+
+// message completes what await or try began with tcp.packet.
+func (q *sendQueue) message(msg []byte) {
+	q.commit(tl.AppendBytes(tl.AppendUint32(q.batch.b, idPacket), msg))
+}
+
+// send queues a query or an answer to one.
+func (q *sendQueue) send(ctx context.Context, kind uint32, id int64, data []byte) error {
+	if err := q.await(ctx, controlSize+tl.BytesSize(len(data))); err != nil {
+		return err
+	}
+	q.commit(tl.AppendBytes(tl.AppendInt64(tl.AppendUint32(q.batch.b, kind), id), data))
+	return nil
+}
+
+// sendError queues tcp.queryError.
+func (q *sendQueue) sendError(ctx context.Context, id int64, e *wire.Error) error {
+	if err := q.await(ctx, errorSize(e)); err != nil {
+		return err
+	}
+	q.queryError(id, e)
+	return nil
+}
+
+// refuse is sendError for the reader's goroutine. If there is no room, the peer
+// asks without listening and does without an answer.
+func (q *sendQueue) refuse(id int64, e *wire.Error) {
+	if q.try(errorSize(e), q.conn.cfg.UrgentLimit) == nil {
+		q.queryError(id, e)
+	}
+}
+
+func errorSize(e *wire.Error) int {
+	return controlSize + 4 + tl.BytesSize(min(len(e.Text), maxErrorText))
+}
+
+func (q *sendQueue) queryError(id int64, e *wire.Error) {
+	b := tl.AppendInt64(tl.AppendUint32(q.batch.b, idQueryError), id)
+	b = tl.AppendInt32(b, int32(e.Code))
+	q.commit(tl.AppendBytes(b, e.Text[:min(len(e.Text), maxErrorText)]))
+}
+
+// control queues a ping or pong if there is room; if there is none, the peer
+// has enough to hear from us.
+func (q *sendQueue) control(kind uint32, id int64) {
+	if q.try(controlSize, q.conn.cfg.UrgentLimit) == nil {
+		q.commit(tl.AppendInt64(tl.AppendUint32(q.batch.b, kind), id))
+	}
+}
+
+// first queues the handshake packet.
+func (q *sendQueue) first(kind uint32, id int64) {
+	q.Lock()
+	q.header(controlSize)
+	q.commit(tl.AppendInt64(tl.AppendUint32(q.batch.b, kind), id))
+}
+
+// allow lets other packets follow the handshake packet.
+func (q *sendQueue) allow() {
+	q.Lock()
+	q.open = true
+	q.signal()
+	q.Unlock()
+}
+
+// try queues the header of a packet with a payload of size bytes, if there is
+// room for it: fewer than SendLimit bytes are queued, or no more than extra
+// above it with this one. On success the caller holds the lock, appends exactly
+// size bytes to q.batch.b and hands the result to commit.
+func (q *sendQueue) try(size, extra int) error {
+	q.Lock()
+	err := q.admit(size, extra)
+	if err != nil {
+		q.Unlock()
+	}
+	return err
+}
+
+// await is try for those who can wait until ctx ends.
+func (q *sendQueue) await(ctx context.Context, size int) error {
+	q.Lock()
+	for {
+		err := q.admit(size, 0)
+		if err == nil {
+			return nil
+		}
+		if err != ErrQueueFull && err != ErrNotReady {
+			q.Unlock()
+			return err
+		}
+		if q.room == nil {
+			q.room = make(chan struct{})
+		}
+		room := q.room
+		q.Unlock()
+		select {
+		case <-room:
+		case <-q.conn.done:
+		case <-ctx.Done():
+			return fmt.Errorf("mux: send: %w", context.Cause(ctx))
+		}
+		q.Lock()
+	}
+}
+
+// admit decides about a packet and queues its header. The caller holds the
+// lock.
+func (q *sendQueue) admit(size, extra int) error {
+	if size > wire.MaxPacket {
+		return ErrTooLarge
+	}
+	if q.reason != nil {
+		return fmt.Errorf("%w: %w", ErrClosed, q.reason)
+	}
+	select {
+	case <-q.conn.done:
+		return q.conn.closed
+	default:
+	}
+	if !q.open {
+		return ErrNotReady
+	}
+	if q.batch != nil {
+		limit := q.conn.cfg.SendLimit
+		if n := len(q.batch.b); n >= limit && n+headerSize+size > limit+extra {
+			return ErrQueueFull
+		}
+	}
+	q.header(size)
+	return nil
+}
+
+// header appends the header of a packet of size bytes and makes room for them.
+// The caller holds the lock.
+func (q *sendQueue) header(size int) {
+	if q.batch == nil {
+		q.batch = batches.Get().(*batch)
+	}
+	b := slices.Grow(q.batch.b, headerSize+size)
+	b = tl.AppendUint32(b, uint32(size))
+	q.batch.b = tl.AppendUint32(b, q.seqno)
+	q.seqno++
+}
+
+// commit takes the batch with a packet complete, wakes the writer and gives up
+// the lock.
+func (q *sendQueue) commit(b []byte) {
+	q.batch.b = b
+	q.rouse()
+	q.Unlock()
+}
+
+// rouse wakes the writer. The caller holds the lock.
+func (q *sendQueue) rouse() {
+	if q.sleeping {
+		q.sleeping = false
+		q.wake <- struct{}{}
+	}
+}
+
+// signal lets waiting senders look again. The caller holds the lock.
+func (q *sendQueue) signal() {
+	if q.room != nil {
+		close(q.room)
+		q.room = nil
+	}
+}
+
+// drain refuses new packets; the writer ends the connection when it has
+// written those that are queued.
+func (q *sendQueue) drain(reason error) {
+	q.Lock()
+	if q.reason == nil {
+		q.reason = reason
+	}
+	q.signal()
+	q.rouse()
+	q.Unlock()
+}
+
+// take returns all that is queued, waiting for it if need be. When the
+// connection has ended, or is drained, it returns nil and why.
+func (q *sendQueue) take() (*batch, error) {
+	q.Lock()
+	defer q.Unlock()
+	for q.batch == nil {
+		if q.reason != nil {
+			return nil, q.reason
+		}
+		q.sleeping = true
+		q.Unlock()
+		select {
+		case <-q.wake:
+		case <-q.conn.done:
+			q.Lock()
+			return nil, q.conn.err
+		}
+		q.Lock()
+	}
+	b := q.batch
+	q.batch = nil
+	q.signal()
+	return b, nil
+}
+
+// write is the writer's goroutine; it returns why nothing more can be written.
+func (c *Conn) write() error {
+	for {
+		batch, err := c.out.take()
+		if err != nil {
+			return err
+		}
+		for rest := batch.b; len(rest) > 0; {
+			n := min(len(rest), writeSize)
+			c.writing.Store(c.now())
+			_, err := c.nc.Write(rest[:n])
+			c.writing.Store(0)
+			if err != nil {
+				return c.ioError(err)
+			}
+			rest = rest[n:]
+		}
+		batch.release()
+	}
+}
