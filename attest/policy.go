@@ -78,9 +78,36 @@ func (p *Policy) Validate() error {
 // Accepts reports whether evidence of kind k is accepted.
 func (p *Policy) Accepts(k Kind) bool { return slices.Contains(p.Kinds, k) }
 
-// unread reports whether p accepts everybody without looking.
-func (p *Policy) unread() bool {
+// Open reports whether p accepts everybody without looking at evidence.
+func (p *Policy) Open() bool {
 	return len(p.Kinds) > 0 && !slices.ContainsFunc(p.Kinds, func(k Kind) bool { return k != None })
+}
+
+// Admit judges what somebody we trust has appraised already, such as a router
+// beside us. A zero root means that the record names none.
+func (p *Policy) Admit(kind Kind, image ImageHash, root KeyID) error {
+	switch {
+	case p == nil || len(p.Kinds) == 0:
+		return ErrRejectsAll
+	case p.Open():
+		return nil
+	case kind == None && !p.Accepts(None):
+		return ErrNoEvidence
+	case !p.Accepts(kind):
+		return fmt.Errorf("%w: %q", ErrKind, string(kind))
+	case kind == None || kind == Fake:
+		return nil
+	case root != KeyID{} && !p.trusts(root):
+		return fmt.Errorf("%w: %s", ErrRoot, root)
+	case !p.Images.Holds(image):
+		return fmt.Errorf("%w: %s", ErrImage, image)
+	}
+	return nil
+}
+
+// trusts reports whether root is a trusted root key.
+func (p *Policy) trusts(root KeyID) bool {
+	return root != KeyID{} && slices.Contains(p.Roots, root)
 }
 
 // The reasons for a refusal. Those of a vendor's format are in its package

@@ -90,11 +90,8 @@ func TDXImageHash(registers []Measurement) ImageHash {
 	return ImageHash(h.Sum(nil))
 }
 
-func (p *Policy) trusts(root KeyID) bool {
-	for _, r := range p.Roots {
-		if r == root && r != (KeyID{}) {
-			return true
-		}
-	}
-	return false
+// SEVImageHash is SHA-256 over the launch measurement and 64 zero bytes in the
+// place of the report data (spec changes-2026-04 15.2).
+func SEVImageHash(measurement [48]byte) ImageHash {
+	return sha256.Sum256(append(measurement[:], make([]byte, 64)...))
 }

@@ -90,7 +90,7 @@ func appraise(c *card, ev Evidence, want ReportData, policy *Policy, now time.Ti
 	if err := policy.Validate(); err != nil {
 		return nil, c.stop("policy", err)
 	}
-	if policy.unread() {
+	if policy.Open() {
 		c.skip("evidence", "the policy reads none")
 		return &Result{Kind: None}, nil
 	}

@@ -23,9 +23,10 @@ var (
 	ErrTSMBusy     = errors.New("another program kept changing the attestation request")
 )
 
-// TSM asks the Linux kernel for TDX quotes, by its configfs interface.
+// TSM asks the Linux kernel for TDX quotes, by its configfs interface. The
+// zero value uses TSMPath.
 type TSM struct {
-	fs tsmFS
+	fs tsmFS // nil: configfs at TSMPath
 	mu sync.Mutex // the kernel makes one quote at a time
 }
 
@@ -52,6 +53,9 @@ func (t *TSM) Attest(ctx context.Context, data [64]byte) (attest.Evidence, error
 	defer t.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return attest.Evidence{}, err
+	}
+	if t.fs == nil {
+		t.fs = configfs(TSMPath)
 	}
 	dir, err := t.fs.Mkdir()
 	if err != nil {
