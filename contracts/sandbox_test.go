@@ -71,12 +71,10 @@ type outMsg struct {
 }
 
 const (
-	nano   = 1
-	mTON   = 1_000_000
-	ton    = 1_000_000_000
-	epoch  = 1_750_000_000 // the vectors' clock
-	year   = 365 * 24 * 3600
-	noCode = 0
+	mTON  = 1_000_000
+	ton   = 1_000_000_000
+	epoch = 1_750_000_000 // the vectors' clock
+	year  = 365 * 24 * 3600
 )
 
 // mainnetPrices are the basechain prices of spec contracts 14, at the global
@@ -207,6 +205,7 @@ type letter struct {
 	body     *cell.Cell
 	init     *tlb.StateInit
 	noBounce bool
+	bounced  bool // forged, or what the network would return
 }
 
 // send delivers a message and everything that follows from it, and returns the
@@ -225,7 +224,7 @@ func (s *sandbox) post(l letter) {
 		l.body = cell.BeginCell().EndCell()
 	}
 	msg := must1(tlb.ToCell(&tlb.InternalMessage{
-		IHRDisabled: true, Bounce: !l.noBounce, SrcAddr: l.from.tu(), DstAddr: l.to.tu(),
+		IHRDisabled: true, Bounce: !l.noBounce && !l.bounced, Bounced: l.bounced, SrcAddr: l.from.tu(), DstAddr: l.to.tu(),
 		Amount: tlb.FromNanoTON(big.NewInt(l.value)), CreatedLT: s.lt, CreatedAt: s.now, StateInit: l.init, Body: l.body,
 	}))
 	s.created.Add(s.created, big.NewInt(l.value))
