@@ -110,7 +110,10 @@ func (c *Client) headHeader(ctx context.Context) (header, error) {
 	}
 	if age := c.cfg.Now().Sub(h.time); age > c.cfg.MaxAge {
 		stale := noted(ErrStale, fmt.Sprintf("block %d is %s old, %s are allowed (is the clock right?)", h.id.seqno, age.Round(time.Second), c.cfg.MaxAge))
-		return header{}, errors.Join(stale, err)
+		if err != nil {
+			return header{}, &joined{head: stale, causes: []error{err}}
+		}
+		return header{}, stale
 	}
 	return h, nil
 }
@@ -173,7 +176,7 @@ func noServer(failures []error) error {
 	if len(failures) == 0 {
 		return fmt.Errorf("%w: all are left out for now", ErrNoServer)
 	}
-	return fmt.Errorf("%w: %w", ErrNoServer, errors.Join(failures...))
+	return &joined{head: ErrNoServer, causes: failures}
 }
 
 // pick returns up to n servers that may be asked, fastest first, without
@@ -211,10 +214,12 @@ func (c *Client) pick(n int, not []*server) []*server {
 
 // poll takes the server's newest head and proves it if it is news.
 func (c *Client) poll(ctx context.Context, s *server) error {
-	floor := c.floor()
+	c.mu.Lock()
+	first, floor := c.head.id.seqno == 0, c.mark.id.seqno
+	c.mu.Unlock()
 	var answer tl.Serializable
 	var err error
-	if c.newest().id.seqno == 0 && floor > 0 {
+	if first && floor > 0 {
 		// A server a little behind what was seen before a restart gets time
 		// to catch up.
 		answer, err = s.queryWait(ctx, floor, c.cfg.Timeout, ton.GetMasterchainInf{})
@@ -332,8 +337,7 @@ func (c *Client) proveHead(ctx context.Context, s *server, id blockID) error {
 // proveOrigin shows, once, that the chain of h begins with the configured zero
 // state and contains the block that was newest before the restart.
 func (c *Client) proveOrigin(ctx context.Context, s *server, h header, mark blockID) error {
-	zero := blockID{root: c.trust.zero.root, file: c.trust.zero.file}
-	if _, err := c.prove(ctx, s, h.id, zero); errors.Is(err, ErrFork) {
+	if err := c.proveZeroState(ctx, s, h); errors.Is(err, ErrFork) {
 		return noted(ErrWrongNetwork, fmt.Sprintf("init block %d and the zero state are of different chains: %v", c.trust.init.seqno, err))
 	} else if err != nil {
 		return err
@@ -349,6 +353,27 @@ func (c *Client) proveOrigin(ctx context.Context, s *server, h header, mark bloc
 		return noted(ErrRollback, fmt.Sprintf("block %s is in %s, the chain has %s (if the network was begun anew, delete that file)", mark, c.mark.path, was.id))
 	}
 	return nil
+}
+
+// proveZeroState shows that the chain of h begins with the configured zero
+// state: by the list of earlier blocks in the state of h, or, where a server
+// does not give that, by the reference of block 1 to what is before it.
+func (c *Client) proveZeroState(ctx context.Context, s *server, h header) error {
+	zero := blockID{root: c.trust.zero.root, file: c.trust.zero.file}
+	_, err := c.prove(ctx, s, h.id, zero)
+	if !errors.Is(err, ErrRefused) {
+		return err
+	}
+	first, err := c.proveSeqno(ctx, s, h, 1)
+	if err != nil {
+		return err
+	}
+	answer, err := ask[ton.BlockHeader](ctx, s, ton.GetBlockHeader{ID: first.id.ext()})
+	if err != nil {
+		return err
+	}
+	_, err = guarded(func() (header, error) { return checkFirst(answer.HeaderProof, first.id, zero) })
+	return err
 }
 
 // keepLocked remembers a proven block.

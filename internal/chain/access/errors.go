@@ -55,6 +55,24 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("get-method %s ends with exit code %d", e.Method, e.Code)
 }
 
+// joined is a sentinel with what led to it, on one line.
+type joined struct {
+	head   error
+	causes []error
+}
+
+func (j *joined) Error() string {
+	s := j.head.Error()
+	between := ": "
+	for _, c := range j.causes {
+		s += between + c.Error()
+		between = "; "
+	}
+	return s
+}
+
+func (j *joined) Unwrap() []error { return append([]error{j.head}, j.causes...) }
+
 // noted adds detail to a sentinel. The cause is text only: what happens inside
 // a server's answer is no part of our contract.
 func noted(sentinel error, detail any) error {

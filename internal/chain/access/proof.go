@@ -63,6 +63,30 @@ func checkHeader(proof []byte, id blockID) (header, error) {
 	return header{id: id, time: time.Unix(int64(info.GenUtime), 0), globalID: block.GlobalID, key: info.KeyBlock}, nil
 }
 
+// checkFirst verifies that the proven block 1 follows the zero state.
+func checkFirst(proof []byte, first, zero blockID) (header, error) {
+	h, err := checkHeader(proof, first)
+	if err != nil {
+		return header{}, err
+	}
+	root, err := cell.FromBOC(proof)
+	if err != nil {
+		return header{}, noted(ErrForged, err)
+	}
+	block, err := ton.CheckBlockProof(root, first.root[:])
+	if err != nil {
+		return header{}, noted(ErrForged, err)
+	}
+	prev := block.BlockInfo.PrevRef
+	if prev.Pruned || prev.Prev1.SeqNo != 0 || first.seqno != 1 {
+		return header{}, noted(ErrForged, "the header of block 1 does not show what is before it")
+	}
+	if !bytes.Equal(prev.Prev1.RootHash, zero.root[:]) || !bytes.Equal(prev.Prev1.FileHash, zero.file[:]) {
+		return header{}, noted(ErrFork, fmt.Sprintf("zero state %x… is asked for, the chain begins with %x…", zero.root[:4], prev.Prev1.RootHash[:4]))
+	}
+	return h, nil
+}
+
 // checkForward verifies that the validators named in the key block from have
 // signed the later block that the link ends in.
 func checkForward(from blockID, link *ton.BlockLinkForward) (header, error) {

@@ -17,29 +17,37 @@ func (c *Client) Send(ctx context.Context, boc []byte) error {
 	if len(batch) == 0 {
 		return noServer(nil)
 	}
-	results := make(chan error, len(batch))
+	type result struct{ reason, fault error }
+	results := make(chan result, len(batch))
 	for _, s := range batch {
 		c.background.Go(func() {
 			_, err := ask[ton.SendMessageStatus](context.WithoutCancel(ctx), s, ton.SendMessage{Body: boc})
 			var r *refusal
 			if errors.As(err, &r) { // the message's fault, as far as one can tell
-				results <- fmt.Errorf("%w: %s says: %s", ErrNotAccepted, s.Address, r.text)
+				results <- result{reason: fmt.Errorf("liteserver %s says: %s", s.Address, r.text)}
 				return
 			}
-			results <- c.settle(s, err)
+			results <- result{fault: c.settle(s, err)}
 		})
 	}
-	var failures []error
+	var reasons, faults []error
 	for range batch {
 		select {
-		case err := <-results:
-			if err == nil {
+		case r := <-results:
+			switch {
+			case r.reason != nil:
+				reasons = append(reasons, r.reason)
+			case r.fault != nil:
+				faults = append(faults, r.fault)
+			default:
 				return nil
 			}
-			failures = append(failures, err)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return errors.Join(failures...)
+	if len(reasons) > 0 {
+		return &joined{head: ErrNotAccepted, causes: reasons}
+	}
+	return noServer(faults)
 }

@@ -116,10 +116,15 @@ func (c Contract) body(key Key, messages []Message, seqno, validUntil uint32) (*
 		return nil, fmt.Errorf("%d messages given; a %s wallet sends 1 to %d at once", n, c.Kind, c.Kind.MaxMessages())
 	}
 	cells := make([]*cell.Cell, len(messages))
+	modes := make([]uint64, len(messages))
 	for i, m := range messages {
 		var err error
 		if cells[i], err = m.cell(); err != nil {
 			return nil, err
+		}
+		modes[i] = uint64(m.Mode)
+		if c.Kind == V5R1 {
+			modes[i] |= ModeIgnoreErrors // it takes no external message without
 		}
 	}
 	signed := cell.BeginCell()
@@ -133,7 +138,7 @@ func (c Contract) body(key Key, messages []Message, seqno, validUntil uint32) (*
 		list := cell.BeginCell().EndCell()
 		for i, m := range cells {
 			list = cell.BeginCell().MustStoreRef(list).MustStoreUInt(0x0ec3c86d, 32).
-				MustStoreUInt(uint64(messages[i].Mode), 8).MustStoreRef(m).EndCell()
+				MustStoreUInt(modes[i], 8).MustStoreRef(m).EndCell()
 		}
 		signed.MustStoreUInt(1, 1).MustStoreRef(list).MustStoreUInt(0, 1)
 		signature := key.Sign(signed.EndCell().HashKey())
@@ -143,7 +148,7 @@ func (c Contract) body(key Key, messages []Message, seqno, validUntil uint32) (*
 		signed.MustStoreUInt(0, 8) // operation: send
 	}
 	for i, m := range cells {
-		signed.MustStoreUInt(uint64(messages[i].Mode), 8).MustStoreRef(m)
+		signed.MustStoreUInt(modes[i], 8).MustStoreRef(m)
 	}
 	signature := key.Sign(signed.EndCell().HashKey())
 	return cell.BeginCell().MustStoreSlice(signature[:], 512).MustStoreBuilder(signed).EndCell(), nil
