@@ -220,7 +220,7 @@ func walletOrder(key ed25519.PrivateKey, subwallet, validUntil, seqno uint64, mo
 type transition struct {
 	Name       string          `json:"name"`
 	From       string          `json:"from"`
-	Value      json.Number     `json:"value"`
+	Value      string          `json:"value"`
 	Bounced    bool            `json:"bounced,omitempty"` // body is what a bounce of the new kind carries
 	Exit       int64           `json:"exit"`
 	DataBefore string          `json:"data_before"`
