@@ -11,10 +11,11 @@ type Chunk struct {
 	// IsError says that the object has a member "error" that is not null.
 	IsError bool
 
-	data  []byte
-	usage span // the last member "usage"
-	body  span // the object itself, braces included
-	many  bool // there is more than one member "usage"
+	data    []byte
+	usage   span // the last member "usage"
+	choices span // the last member "choices"
+	body    span // the object itself, braces included
+	many    bool // there is more than one member "usage"
 }
 
 type span struct{ start, value, end int }
@@ -39,6 +40,7 @@ func ParseChunk(data []byte) (Chunk, error) {
 		case m.is("choices"):
 			e := elements{b: data, i: m.value}
 			c.NoChoices = data[m.value] == '[' && !e.next()
+			c.choices = span{m.start, m.value, m.end}
 		case m.is("error"):
 			c.IsError = data[m.value] != 'n'
 		}
@@ -53,6 +55,9 @@ func ParseChunk(data []byte) (Chunk, error) {
 	c.Usage, c.HasUsage = readUsage(data[c.usage.value:c.usage.end])
 	return c, nil
 }
+
+// MentionsUsage reports whether there is a member "usage", null included.
+func (c Chunk) MentionsUsage() bool { return c.usage.end > 0 }
 
 // UsageOnly reports whether the chunk is the extra one that carries nothing but
 // usage (stream_options.include_usage).
@@ -103,4 +108,24 @@ func (c Chunk) RawUsage() []byte {
 		return nil
 	}
 	return c.data[c.usage.value:c.usage.end]
+}
+
+// Finished reports whether a choice carries a finish_reason.
+func (c Chunk) Finished() bool {
+	if c.choices.end == 0 || c.data[c.choices.value] != '[' {
+		return false
+	}
+	e := elements{b: c.data, i: c.choices.value}
+	for e.next() {
+		if c.data[e.start] != '{' {
+			continue
+		}
+		m := members{b: c.data, i: e.start}
+		for m.next() {
+			if m.is("finish_reason") && c.data[m.value] == '"' {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -48,8 +48,8 @@ const (
 	CodeTimeout             = "timeout"
 )
 
-// StatusCancelled is what is logged for a caller who left; nobody reads it on
-// the wire.
+// StatusCancelled is the status of a call whose caller left, who will hardly
+// read it.
 const StatusCancelled = 499
 
 // class is what a code implies. docs/errors.md is tested against it.
@@ -338,3 +338,6 @@ func clipTo(s string, n int) string {
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
+
+// IsCode reports whether code is one of this package.
+func IsCode(code string) bool { _, ok := classes[code]; return ok }

@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 	"strconv"
 	"unicode/utf8"
 )
@@ -207,3 +208,25 @@ func appendString(dst []byte, s string) []byte {
 	}
 	return append(dst, '"')
 }
+
+// Elements calls yield for each element of a JSON array that is part of a
+// parsed document; of anything else there are none.
+func Elements(raw json.RawMessage) iter.Seq2[int, json.RawMessage] {
+	return func(yield func(int, json.RawMessage) bool) {
+		if len(raw) == 0 || raw[0] != '[' {
+			return
+		}
+		e := elements{b: raw}
+		for i := 0; e.next(); i++ {
+			if !yield(i, json.RawMessage(raw[e.start:e.end])) {
+				return
+			}
+		}
+	}
+}
+
+// String reads raw as a JSON string; it reports false for anything else.
+func String(raw json.RawMessage) (string, bool) { return jsonString(raw) }
+
+// AppendString appends s as a JSON string, escaping only what must be.
+func AppendString(dst []byte, s string) []byte { return appendString(dst, s) }

@@ -1,0 +1,188 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/api/openai"
+)
+
+// maxErrorBody bounds what is read of an engine's error.
+const maxErrorBody = 64 << 10
+
+// serveCall runs one inference.
+func (g *Gateway) serveCall(x *exchange) error {
+	if err := requireJSON(x.r); err != nil {
+		return err
+	}
+	// The slot covers the body too: it bounds memory, not only calls.
+	select {
+	case g.calls <- struct{}{}:
+		defer func() { <-g.calls }()
+	default:
+		return openai.RateLimited(time.Second, "The gateway is serving %d calls already.", cap(g.calls))
+	}
+	body, err := g.readBody(x)
+	if err != nil {
+		return err
+	}
+	rq, err := g.parseRequest(x.r.URL.Path, x.r.Header, body)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(x.r.Context(), rq.Timeout, openai.Timeout("The call did not end within %v.", rq.Timeout))
+	defer cancel()
+	answer, err := g.cfg.Backend.Do(ctx, &rq.Call)
+	if err != nil {
+		return callError(ctx, err)
+	}
+	defer answer.Body.Close()
+	// A read that does not watch ctx ends here too.
+	defer context.AfterFunc(ctx, func() { _ = answer.Body.Close() })()
+	writeHead(x.w.Header(), answer)
+	switch {
+	case answer.Status >= 400 || answer.Status < 200 || answer.Status >= 300:
+		return g.engineError(ctx, x, answer)
+	case rq.stream:
+		return g.stream(ctx, x, rq, answer)
+	}
+	return g.whole(ctx, x, answer)
+}
+
+// callError turns what Do or Body returned into what the caller hears: if time
+// is over or the caller has left, that is the reason, whatever broke first.
+func callError(ctx context.Context, err error) *openai.Error {
+	if ctx.Err() != nil {
+		return openai.From(context.Cause(ctx))
+	}
+	var e *openai.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return openai.Cut("The answer ended early.")
+	}
+	return openai.From(err)
+}
+
+// engineError passes an engine's refusal on as an OpenAI error.
+func (g *Gateway) engineError(ctx context.Context, x *exchange, answer *Answer) error {
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxErrorBody))
+	if err != nil {
+		return callError(ctx, err)
+	}
+	e := openai.ParseError(answer.Status, body)
+	if s, err := strconv.ParseUint(answer.Header.Get("Retry-After"), 10, 16); err == nil {
+		e.RetryAfter = time.Duration(s) * time.Second
+	}
+	return e
+}
+
+// whole answers with one JSON object, its usage and cost included.
+func (g *Gateway) whole(ctx context.Context, x *exchange, answer *Answer) error {
+	body, err := io.ReadAll(io.LimitReader(answer.Body, g.cfg.MaxAnswer+1))
+	if err != nil {
+		return callError(ctx, err)
+	}
+	if int64(len(body)) > g.cfg.MaxAnswer {
+		return openai.Upstream("The worker's answer is larger than %d bytes.", g.cfg.MaxAnswer)
+	}
+	chunk, err := openai.ParseChunk(body)
+	if err != nil {
+		return openai.Upstream("The worker's answer is not one JSON object.")
+	}
+	if chunk.IsError {
+		return openai.ParseError(http.StatusBadGateway, body)
+	}
+	final := answer.Final()
+	g.metrics.final(final)
+	body = append(chunk.AppendWithUsage(make([]byte, 0, len(body)+128), billedUsage(chunk.RawUsage(), final)), '\n')
+	h := x.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_ = x.rc().SetWriteDeadline(time.Now().Add(g.cfg.WriteTimeout))
+	x.w.WriteHeader(http.StatusOK)
+	_, _ = x.w.Write(body)
+	return nil
+}
+
+// billedUsage adds the cost to an engine's usage object, or makes one of the
+// cost alone where the engine reported none: the adjusted counts of Final are
+// no token counts.
+func billedUsage(usage []byte, final Final) []byte {
+	o, err := openai.ParseObject(usage)
+	if err != nil {
+		o = &openai.Object{}
+	}
+	o.Set("cost_nano", strconv.AppendUint(nil, uint64(final.CostNano), 10))
+	b, err := o.AppendJSON(nil)
+	if err != nil {
+		return strconv.AppendUint([]byte(`{"cost_nano":`), uint64(final.CostNano), 10)
+	}
+	return b
+}
+
+// passed are the headers of the worker's answer that callers may see, as far as
+// they are plain numbers: where the time went (spec network-protocol 5.5).
+var passed = []string{
+	"X-Cocoon-Worker-Start", "X-Cocoon-Worker-End",
+	"X-Cocoon-Proxy-Start", "X-Cocoon-Proxy-End",
+}
+
+// writeHead says who answered and how far that is known. What stands in
+// x-cocoon-claimed is the peers' word only.
+func writeHead(h http.Header, answer *Answer) {
+	for _, name := range passed {
+		if v := answer.Header.Values(name); len(v) == 1 && isDecimal(v[0]) {
+			h.Set(name, v[0])
+		}
+	}
+	p := answer.Peer
+	verdict, claimed := p.Verdict, "usage, cost"
+	if verdict == "" {
+		verdict = attest.None
+	}
+	h.Set("X-Cocoon-Verdict", printable(string(verdict)))
+	if verdict != attest.None {
+		h.Set("X-Cocoon-Image", p.ImageHash.String())
+	}
+	switch {
+	case verdict == attest.Simulated:
+		h.Set("X-Cocoon-Simulated", "true")
+	case !verdict.Real() && verdict != attest.None:
+		claimed += ", image"
+	}
+	h.Set("X-Cocoon-Proxy", printable(p.Addr))
+	h.Set("X-Cocoon-Level", strconv.Itoa(p.Level))
+	h.Set("X-Cocoon-Claimed", claimed)
+	h.Set("Cache-Control", "no-store")
+}
+
+func isDecimal(s string) bool {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || v < 0 || len(s) > 32 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+// printable makes a peer's name fit for a header.
+func printable(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c <= ' ' || c > '~' {
+			b[i] = '_'
+		}
+	}
+	return string(b[:min(len(b), 256)])
+}
