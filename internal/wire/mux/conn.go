@@ -13,6 +13,9 @@ import (
 	"github.com/cocoon-network/cocoon/internal/wire"
 )
 
+// idle is a clock's value while what it times does not happen.
+const idle = -1
+
 // Conn is one connection. Make it with New, then call Run once.
 type Conn struct {
 	nc  net.Conn
@@ -32,8 +35,8 @@ type Conn struct {
 	// Clocks, in nanoseconds since epoch.
 	epoch   time.Time
 	heard   atomic.Int64 // last time that anything was received
-	writing atomic.Int64 // since when a write has taken nothing; 0 = none runs
-	pinged  int64        // value of heard for which a ping was sent; of watch
+	writing atomic.Int64 // since when a write has taken nothing; idle if none runs
+	pinged  int64        // value of heard after which a ping was sent; watch's own
 
 	// What end stops, behind a lock because it can come before it is set.
 	life struct {
@@ -61,6 +64,8 @@ func New(nc net.Conn, cfg Config) *Conn {
 	}
 	c.in.conn, c.out.conn = c, c
 	c.out.wake = make(chan struct{}, 1)
+	c.writing.Store(idle)
+	c.pinged = idle
 	return c
 }
 
@@ -156,7 +161,7 @@ func violation(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrViolation, fmt.Errorf(format, args...))
 }
 
-func (c *Conn) now() int64 { return int64(time.Since(c.epoch)) + 1 }
+func (c *Conn) now() int64 { return int64(time.Since(c.epoch)) }
 
 // start sets the clocks and arms the one timer that a connection has. The
 // timer does not follow every packet: when it fires it looks at the clocks and
@@ -183,7 +188,7 @@ func (c *Conn) watch() {
 		c.fail(ErrHandshake)
 	case silence >= c.cfg.CloseAfter:
 		c.fail(fmt.Errorf("%w (%v)", ErrSilent, c.cfg.CloseAfter))
-	case since != 0 && now-since >= int64(c.cfg.WriteTimeout):
+	case since != idle && now-since >= int64(c.cfg.WriteTimeout):
 		c.fail(fmt.Errorf("%w (%v)", ErrStalled, c.cfg.WriteTimeout))
 	}
 	if c.cfg.Side == Dialer && c.isReady() && silence >= c.cfg.PingAfter && c.pinged != heard {
@@ -207,7 +212,7 @@ func (c *Conn) nextLook(now int64) time.Duration {
 	if !c.isReady() {
 		next = min(next, int64(c.cfg.HandshakeTimeout))
 	}
-	if since := c.writing.Load(); since != 0 {
+	if since := c.writing.Load(); since != idle {
 		next = min(next, since+int64(c.cfg.WriteTimeout))
 	}
 	return max(time.Duration(next-now), time.Millisecond)

@@ -30,11 +30,12 @@ const (
 // source reads from the connection through a small buffer of its own, or
 // through a big shared one while reads bring more than the small one holds.
 type source struct {
-	conn  *Conn
-	buf   []byte // read and not used yet; in small or *big
-	big   *[]byte
-	busy  bool
-	small [smallRead]byte
+	conn   *Conn
+	buf    []byte // read and not used yet; in small or *big
+	big    *[]byte
+	busy   bool
+	small  [smallRead]byte
+	header [headerSize]byte
 }
 
 var bigBuffers = sync.Pool{New: func() any { return new([]byte(make([]byte, bigRead))) }}
@@ -107,15 +108,14 @@ func (s *source) read(p []byte) (int, error) {
 
 // packet reads one packet and returns its payload, which is the caller's.
 func (s *source) packet(seqno uint32) ([]byte, error) {
-	var header [headerSize]byte
-	if err := s.readFull(header[:]); err != nil {
+	if err := s.readFull(s.header[:]); err != nil {
 		return nil, err
 	}
-	n := binary.LittleEndian.Uint32(header[:])
+	n := binary.LittleEndian.Uint32(s.header[:])
 	if n < wire.MinPacket || n > wire.MaxPacket {
 		return nil, violation("packet length %d", n)
 	}
-	if got := binary.LittleEndian.Uint32(header[4:]); got != seqno {
+	if got := binary.LittleEndian.Uint32(s.header[4:]); got != seqno {
 		return nil, violation("packet number %d where %d is due", int32(got), int32(seqno))
 	}
 	p := make([]byte, min(n, firstPart))

@@ -42,7 +42,8 @@ type sendQueue struct {
 	wake chan struct{} // capacity 1; tells the sleeping writer to look
 
 	sync.Mutex
-	batch    *batch        // nil when nothing was queued for a while
+	batch    *batch        // what is queued; nil for nothing
+	spare    *batch        // the writer's last, while it is busy
 	seqno    uint32        // of the next packet
 	open     bool          // the handshake packet is queued: others may follow
 	sleeping bool          // the writer waits on wake
@@ -53,14 +54,8 @@ type sendQueue struct {
 // batch is what one turn of the writer writes.
 type batch struct{ b []byte }
 
+// batches are those that no connection needs: a quiet one holds none.
 var batches = sync.Pool{New: func() any { return new(batch) }}
-
-func (b *batch) release() {
-	if cap(b.b) <= spareSize {
-		b.b = b.b[:0]
-		batches.Put(b)
-	}
-}
 
 // Send sends a one-way message, a boxed object. It waits for Ready and while
 // SendLimit bytes are queued, until ctx ends. ErrTooLarge means that the
@@ -246,7 +241,9 @@ func (q *sendQueue) admit(size, extra int) error {
 // The caller holds the lock.
 func (q *sendQueue) header(size int) {
 	if q.batch == nil {
-		q.batch = batches.Get().(*batch)
+		if q.batch, q.spare = q.spare, nil; q.batch == nil {
+			q.batch = batches.Get().(*batch)
+		}
 	}
 	b := slices.Grow(q.batch.b, headerSize+size)
 	b = tl.AppendUint32(b, uint32(size))
@@ -291,11 +288,20 @@ func (q *sendQueue) drain(reason error) {
 }
 
 // take returns all that is queued, waiting for it if need be. When the
-// connection has ended, or is drained, it returns nil and why.
-func (q *sendQueue) take() (*batch, error) {
+// connection has ended, or is drained, it returns nil and why. done is the last
+// batch, written.
+func (q *sendQueue) take(done *batch) (*batch, error) {
 	q.Lock()
 	defer q.Unlock()
+	if done != nil && cap(done.b) <= spareSize {
+		done.b = done.b[:0]
+		q.spare = done
+	}
 	for q.batch == nil {
+		if q.spare != nil {
+			batches.Put(q.spare)
+			q.spare = nil
+		}
 		if q.reason != nil {
 			return nil, q.reason
 		}
@@ -317,8 +323,9 @@ func (q *sendQueue) take() (*batch, error) {
 
 // write is the writer's goroutine; it returns why nothing more can be written.
 func (c *Conn) write() error {
+	var last *batch
 	for {
-		batch, err := c.out.take()
+		batch, err := c.out.take(last)
 		if err != nil {
 			return err
 		}
@@ -326,12 +333,12 @@ func (c *Conn) write() error {
 			n := min(len(rest), writeSize)
 			c.writing.Store(c.now())
 			_, err := c.nc.Write(rest[:n])
-			c.writing.Store(0)
+			c.writing.Store(idle)
 			if err != nil {
 				return c.ioError(err)
 			}
 			rest = rest[n:]
 		}
-		batch.release()
+		last = batch
 	}
 }
