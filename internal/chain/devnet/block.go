@@ -13,7 +13,7 @@ import (
 
 // block is one block of either chain. Everything but root and state is
 // immutable; those two are dropped when the block gets old (the log still has
-// the bytes) and are guarded by Chain.mu.
+// the bytes) and are guarded by network.mu.
 type block struct {
 	workchain int32
 	ref       extRef // seqno, end LT, hashes

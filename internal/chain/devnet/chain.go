@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -128,7 +129,8 @@ type Chain struct {
 	cfg    Config
 	lock   *os.File
 	server *server
-	faucet sync.Mutex // one faucet transfer at a time: the wallet has a seqno
+	slots  chan struct{} // bounds how many queries are worked on at once
+	faucet sync.Mutex    // one faucet transfer at a time: the wallet has a seqno
 
 	mu     sync.RWMutex
 	net    *network
@@ -150,7 +152,7 @@ func Open(cfg Config) (*Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Chain{cfg: cfg, lock: lock}
+	c := &Chain{cfg: cfg, lock: lock, slots: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
 	if err := c.open(); err != nil {
 		lock.Close()
 		return nil, err
@@ -243,12 +245,13 @@ func (c *Chain) Run(ctx context.Context) error {
 // itself when it ends.
 func (c *Chain) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	n, again := c.net, c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if again {
 		return nil
 	}
-	c.closed = true
-	return errors.Join(c.server.close(), c.net.close(), c.lock.Close())
+	return errors.Join(c.server.close(), n.close(), c.lock.Close())
 }
 
 // makeBlocks is the clock: a block at the start, one per tick while there is
@@ -267,7 +270,7 @@ func (c *Chain) makeBlocks(ctx context.Context) error {
 		var wake, more <-chan struct{}
 		if tick == nil {
 			wake = n.pool.wake
-			if n.hasWaiting() {
+			if n.hasWaiting() || n.pool.len() > 0 {
 				more = ready
 			}
 		}

@@ -15,8 +15,8 @@
 // signature.
 // Trust: bytes from the port are foreign: sizes, counts and gas are bounded,
 // and a panic while reading or running them ends one query, not the process.
-// Concurrency: Chain is safe for concurrent use. Chain.build serialises
-// everything that makes blocks; Chain.mu guards the published chain and is
-// taken after build, never before it. Cells and blocks are immutable once
-// published.
+// Concurrency: Chain is safe for concurrent use. network.build serialises
+// everything that makes blocks; network.mu guards the published chain, Chain.mu
+// says which network is current. Order: build, then either of the others. Cells
+// are immutable, and blocks are once published.
 package devnet

@@ -59,6 +59,12 @@ func (c *Chain) answer(ctx context.Context, query tl.Serializable) tl.Serializab
 		}
 		query = list[len(list)-1]
 	}
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return lsError(codeError, "%v", ctx.Err())
+	}
 	res, err := n.handle(query, c.now())
 	if err != nil {
 		var ls ton.LSError

@@ -100,3 +100,9 @@ func (m *mempool) remove(done []*external) {
 	}
 	m.queue = slices.DeleteFunc(m.queue, func(x *external) bool { return !m.known[x.hash] })
 }
+
+func (m *mempool) len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.queue)
+}

@@ -385,7 +385,7 @@ func (n *network) hasWaiting() bool {
 func (n *network) saveState() error {
 	n.build.Lock()
 	defer n.build.Unlock()
-	if n.snapshotAt == n.masterRef().seqno {
+	if n.failed != nil || n.snapshotAt == n.masterRef().seqno {
 		return nil
 	}
 	return n.writeSnapshotLocked()

@@ -30,7 +30,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// blockLog is the file; Chain.build guards writes, reads need no lock.
+// blockLog is the file; network.build guards writes, reads need no lock.
 type blockLog struct {
 	f   *os.File
 	end int64
