@@ -297,7 +297,7 @@ func (c *Client) lag(seqno uint32) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, h := range c.recent {
-		if h.id.seqno > seqno {
+		if h.id.seqno >= seqno {
 			return c.head.time.Sub(h.time)
 		}
 	}

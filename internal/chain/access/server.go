@@ -160,7 +160,7 @@ func (s *server) queryWait(ctx context.Context, seqno uint32, wait time.Duration
 	prefix := binary.LittleEndian.AppendUint32(nil, tlWait)
 	prefix = binary.LittleEndian.AppendUint32(prefix, seqno)
 	prefix = binary.LittleEndian.AppendUint32(prefix, uint32(wait/time.Millisecond))
-	return s.send(ctx, append(prefix, b...), wait+waitSlack)
+	return s.send(ctx, append(prefix, b...), wait+min(waitSlack, s.cfg.Timeout))
 }
 
 var tlWait = tl.CRC("liteServer.waitMasterchainSeqno seqno:int timeout_ms:int = Object")
