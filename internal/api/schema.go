@@ -127,8 +127,10 @@ func arrayOf(each check, atMost int) check {
 			if i >= atMost {
 				return openai.InvalidRequest(path, "'%s' may have at most %d elements.", path, atMost)
 			}
-			if err := each(fmt.Sprintf("%s[%d]", path, i), e); err != nil {
-				return err
+			// Only a bad element is worth a path of its own: there may be
+			// millions of good ones.
+			if each(path, e) != nil {
+				return each(fmt.Sprintf("%s[%d]", path, i), e)
 			}
 		}
 		return nil
