@@ -1,0 +1,363 @@
+//go:build !tee
+
+package wallet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/contracts"
+	"github.com/cocoon-network/cocoon/internal/chain/access"
+	"github.com/cocoon-network/cocoon/internal/chain/devnet"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
+)
+
+const gram = coins.PerCoin
+
+// world is a chain and a client of it.
+type world struct {
+	chain  *devnet.Chain
+	client *access.Client
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	chain, err := devnet.Open(devnet.Config{Dir: t.TempDir(), Idle: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- chain.Run(ctx) }()
+	client, err := access.Open(t.Context(), access.Config{GlobalConfig: chain.GlobalConfig(), Now: chain.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return &world{chain, client}
+}
+
+// config returns the configuration of a wallet with a new key.
+func (w *world) config(t *testing.T, kind Kind) Config {
+	c := Config{Chain: w.client, Key: NewKey(), Dir: t.TempDir(), Now: w.chain.Now,
+		Contract: Contract{Kind: kind, GlobalID: w.chain.GlobalID()}}
+	if kind == Node {
+		c.Contract.Owner = w.chain.FaucetAddress()
+		c.Contract.Code = contracts.Wallet()
+	}
+	return c
+}
+
+// open opens a wallet and gives it coins.
+func (w *world) open(t *testing.T, cfg Config, amount coins.Nano) *Wallet {
+	t.Helper()
+	out, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if amount > 0 {
+		if err := w.chain.Faucet(t.Context(), out.Address(), amount); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func (w *world) balance(t *testing.T, addr cocoon.Address) coins.Nano {
+	t.Helper()
+	acc, err := w.client.Account(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return acc.Balance
+}
+
+func pay(to byte, amount coins.Nano) Message {
+	return Message{To: cocoon.Address{Hash: [32]byte{31: to}}, Amount: amount, Mode: ModePayFees}
+}
+
+func TestSend(t *testing.T) {
+	w := newWorld(t)
+	for i, kind := range []Kind{V5R1, V4R2, Node} {
+		t.Run(kind.String(), func(t *testing.T) {
+			wallet := w.open(t, w.config(t, kind), 10*gram)
+			to := byte(1 + i)
+			messages := []Message{pay(to, gram), {To: cocoon.Address{Hash: [32]byte{31: to}}, Amount: gram / 2, Mode: ModePayFees, Body: Comment("one half")}}
+			before, err := wallet.Preview(t.Context(), messages)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before.Amount != gram*3/2 || before.Balance != 10*gram || !before.Deploy || before.Fee == 0 || before.Fee > gram/10 {
+				t.Errorf("preview %+v", before)
+			}
+			sent, err := wallet.Send(t.Context(), messages)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sent.Seqno != 0 || sent.Fee == 0 || sent.LT == 0 {
+				t.Errorf("sent %+v", sent)
+			}
+			// What was sent can be spent only once it is there.
+			for w.balance(t, messages[0].To) < gram*3/2 {
+				time.Sleep(5 * time.Millisecond)
+			}
+			left := w.balance(t, wallet.Address())
+			if cost := 10*gram - gram*3/2 - left; cost > 2*before.Fee || cost < before.Fee/2 {
+				t.Errorf("it cost %s, the preview said %s", cost, before.Fee)
+			}
+			second, err := wallet.Preview(t.Context(), messages[:1])
+			if err != nil || second.Deploy {
+				t.Errorf("second preview %+v, %v", second, err)
+			}
+			if sent, err = wallet.Send(t.Context(), messages[:1]); err != nil || sent.Seqno != 1 {
+				t.Errorf("second send %+v, %v", sent, err)
+			}
+			if _, err := wallet.Resume(t.Context()); !errors.Is(err, ErrNothing) {
+				t.Errorf("something is left: %v", err)
+			}
+		})
+	}
+}
+
+func TestUnfit(t *testing.T) {
+	w := newWorld(t)
+	empty := w.open(t, w.config(t, V5R1), 0)
+	poor := w.open(t, w.config(t, V4R2), gram)
+	node := w.open(t, w.config(t, Node), gram) // below its minimum of 2
+	for name, send := range map[string]func() error{
+		"empty wallet":     func() error { _, err := empty.Send(t.Context(), []Message{pay(1, 1)}); return err },
+		"more than it has": func() error { _, err := poor.Send(t.Context(), []Message{pay(1, 5*gram)}); return err },
+		"node wallet below its minimum": func() error {
+			_, err := node.Send(t.Context(), []Message{pay(1, 1)})
+			return err
+		},
+		"more than it has, errors ignored": func() error {
+			m := pay(1, 5*gram)
+			m.Mode |= ModeIgnoreErrors
+			_, err := poor.Preview(t.Context(), []Message{m})
+			return err
+		},
+	} {
+		if err := send(); !errors.Is(err, ErrUnfit) {
+			t.Errorf("%s: %v, want %v", name, err, ErrUnfit)
+		}
+	}
+	if got := w.balance(t, cocoon.Address{Hash: [32]byte{31: 1}}); got != 0 {
+		t.Errorf("%s was paid", got)
+	}
+}
+
+// TestConcurrentSends lets many goroutines and two wallets of one folder, as
+// two processes would be, send at once: everything is paid once.
+func TestConcurrentSends(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t, V5R1)
+	first := w.open(t, cfg, 20*gram)
+	second := w.open(t, cfg, 0)
+	const each = 5
+	var wg sync.WaitGroup
+	for i := range 2 * each {
+		wallet := []*Wallet{first, second}[i%2]
+		wg.Go(func() {
+			if _, err := wallet.Send(t.Context(), []Message{pay(1, gram)}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	to := cocoon.Address{Hash: [32]byte{31: 1}}
+	for deadline := time.Now().Add(5 * time.Second); w.balance(t, to) != 2*each*gram; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s was paid, want %s", w.balance(t, to), 2*each*gram)
+		}
+	}
+}
+
+// crippled is a chain that loses what is sent while lose says so.
+type crippled struct {
+	Chain
+	mu   sync.Mutex
+	lose bool
+	sent [][]byte
+}
+
+func (c *crippled) Send(ctx context.Context, boc []byte) error {
+	c.mu.Lock()
+	c.sent = append(c.sent, boc)
+	lose := c.lose
+	c.mu.Unlock()
+	if lose {
+		return nil
+	}
+	return c.Chain.Send(ctx, boc)
+}
+
+func (c *crippled) setLose(lose bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lose = lose
+}
+
+// TestKilledBetween ends a send at its worst moment: the message is recorded,
+// whether it arrived is not known. After the restart it is brought to its end
+// before anything else is sent, and nothing is paid twice.
+func TestKilledBetween(t *testing.T) {
+	w := newWorld(t)
+	to := cocoon.Address{Hash: [32]byte{31: 1}}
+	for i, arrived := range []bool{false, true} {
+		t.Run(fmt.Sprintf("arrived=%t", arrived), func(t *testing.T) {
+			cfg := w.config(t, V4R2)
+			c := &crippled{Chain: w.client, lose: true}
+			cfg.Chain = c
+			wallet := w.open(t, cfg, 5*gram)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			_, err := wallet.Send(ctx, []Message{pay(1, gram)})
+			if !errors.Is(err, ErrPending) {
+				t.Fatalf("%v, want %v", err, ErrPending)
+			}
+			if arrived {
+				if err := w.client.Send(t.Context(), c.sent[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.setLose(false)
+			again := w.open(t, cfg, 0)
+			if _, err := again.Send(t.Context(), []Message{pay(1, gram/2)}); err != nil {
+				t.Fatal(err)
+			}
+			want := coins.Nano(i+1) * (gram + gram/2)
+			for deadline := time.Now().Add(5 * time.Second); w.balance(t, to) != want; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s was paid, want %s", w.balance(t, to), want)
+				}
+			}
+			for _, boc := range c.sent[1:] {
+				if string(boc) == string(c.sent[0]) {
+					return
+				}
+			}
+			if !arrived {
+				t.Error("the recorded message was not sent again")
+			}
+		})
+	}
+}
+
+// TestExpires loses a message for good: it is resent until the chain's time
+// has passed its validity, and then known to be dead.
+func TestExpires(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t, V5R1)
+	c := &crippled{Chain: w.client, lose: true}
+	cfg.Chain, cfg.Resend, cfg.Lifetime = c, 50*time.Millisecond, time.Minute
+	wallet := w.open(t, cfg, 5*gram)
+	result := make(chan error, 1)
+	go func() {
+		_, err := wallet.Send(t.Context(), []Message{pay(1, gram)})
+		result <- err
+	}()
+	for {
+		c.mu.Lock()
+		n := len(c.sent)
+		c.mu.Unlock()
+		if n >= 3 { // sent again and again
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := w.chain.Advance(3 * time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; !errors.Is(err, ErrExpired) {
+		t.Errorf("%v, want %v", err, ErrExpired)
+	}
+	c.setLose(false)
+	if _, err := wallet.Send(t.Context(), []Message{pay(2, gram)}); err != nil {
+		t.Error(err)
+	}
+	if got := w.balance(t, cocoon.Address{Hash: [32]byte{31: 1}}); got != 0 {
+		t.Errorf("the expired message paid %s", got)
+	}
+}
+
+// TestSuperseded uses the key in another place while a message is under way.
+func TestSuperseded(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t, V5R1)
+	c := &crippled{Chain: w.client, lose: true}
+	cfg.Chain = c
+	wallet := w.open(t, cfg, 5*gram)
+	result := make(chan error, 1)
+	go func() {
+		_, err := wallet.Send(t.Context(), []Message{pay(1, gram)})
+		result <- err
+	}()
+	for {
+		c.mu.Lock()
+		n := len(c.sent)
+		c.mu.Unlock()
+		if n > 0 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	elsewhere := cfg
+	elsewhere.Dir, elsewhere.Chain = t.TempDir(), w.client
+	if _, err := w.open(t, elsewhere, 0).Send(t.Context(), []Message{pay(2, gram)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; !errors.Is(err, ErrSuperseded) {
+		t.Errorf("%v, want %v", err, ErrSuperseded)
+	}
+}
+
+// TestOutboxFile refuses a record that is damaged or another wallet's.
+func TestOutboxFile(t *testing.T) {
+	cfg := Config{Chain: access.Offline{}, Key: NewKey(), Dir: t.TempDir(), Contract: Contract{Kind: V4R2}}
+	w, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"", "{", `{"address":"` + w.Address().String() + `"}`} {
+		if err := os.WriteFile(w.outbox.path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Resume(t.Context()); err == nil || errors.Is(err, ErrNothing) || !strings.Contains(err.Error(), filepath.Base(w.outbox.path)) {
+			t.Errorf("outbox %q: %v", text, err)
+		}
+		if _, err := w.Send(t.Context(), []Message{pay(1, 1)}); err == nil || errors.Is(err, access.ErrOffline) {
+			t.Errorf("outbox %q: sending goes on: %v", text, err)
+		}
+	}
+	r := &record{Address: w.Address(), Seqno: 3, ValidUntil: 5, BodyHash: make([]byte, 32), BoC: []byte{1}}
+	if err := w.outbox.store(r); err != nil {
+		t.Fatal(err)
+	}
+	back, err := w.outbox.load(w.Address())
+	if err != nil || back.Seqno != 3 || back.ValidUntil != 5 {
+		t.Errorf("%+v, %v", back, err)
+	}
+	if err := w.outbox.clear(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Send(t.Context(), []Message{pay(1, 1)}); !errors.Is(err, access.ErrOffline) {
+		t.Errorf("offline: %v", err)
+	}
+}
