@@ -54,8 +54,26 @@ type sendQueue struct {
 // batch is what one turn of the writer writes.
 type batch struct{ b []byte }
 
-// batches are those that no connection needs: a quiet one holds none.
-var batches = sync.Pool{New: func() any { return new(batch) }}
+// batches are those that no connection needs: a quiet one holds none. A pool
+// per processor would miss what another one put back, which is the rule here:
+// senders take, writers give.
+var batches = make(chan *batch, 64)
+
+func takeBatch() *batch {
+	select {
+	case b := <-batches:
+		return b
+	default:
+		return new(batch)
+	}
+}
+
+func giveBatch(b *batch) {
+	select {
+	case batches <- b:
+	default:
+	}
+}
 
 // Send sends a one-way message, a boxed object. It waits for Ready and while
 // SendLimit bytes are queued, until ctx ends. ErrTooLarge means that the
@@ -242,7 +260,7 @@ func (q *sendQueue) admit(size, extra int) error {
 func (q *sendQueue) header(size int) {
 	if q.batch == nil {
 		if q.batch, q.spare = q.spare, nil; q.batch == nil {
-			q.batch = batches.Get().(*batch)
+			q.batch = takeBatch()
 		}
 	}
 	b := slices.Grow(q.batch.b, headerSize+size)
@@ -295,11 +313,15 @@ func (q *sendQueue) take(done *batch) (*batch, error) {
 	defer q.Unlock()
 	if done != nil && cap(done.b) <= spareSize {
 		done.b = done.b[:0]
-		q.spare = done
+		if q.spare == nil {
+			q.spare = done
+		} else {
+			giveBatch(done)
+		}
 	}
 	for q.batch == nil {
 		if q.spare != nil {
-			batches.Put(q.spare)
+			giveBatch(q.spare)
 			q.spare = nil
 		}
 		if q.reason != nil {
