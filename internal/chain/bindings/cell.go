@@ -14,6 +14,10 @@ import (
 // ErrMalformed is the cause of every failed decoding.
 var ErrMalformed = errors.New("malformed cell")
 
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrMalformed, fmt.Errorf(format, args...))
+}
+
 // Bounds of what is decoded, far above anything the contracts store.
 const (
 	maxStorageBytes = 1 << 20
