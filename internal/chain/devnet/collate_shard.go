@@ -61,8 +61,9 @@ func compareMsg(a, b *intMsg) int {
 // touched is an account that has transactions in the block.
 type touched struct {
 	lane
-	old *cell.Cell // its account cell before the block
-	txs *tlb.AccountTransactionsAugDict
+	old   *cell.Cell // its account cell before the block
+	endLT uint64     // of its last transaction here, also when that one deleted it
+	txs   *tlb.AccountTransactionsAugDict
 }
 
 // collation builds one shard block.
@@ -333,7 +334,7 @@ func (s *collation) execute(msg *tvm.PreparedMessage, hops int) (*tvm.Transactio
 		return nil, err
 	}
 	res, err := s.c.emulate(s.ctx, t.acc, msg, tvm.TransactionOptions{
-		LogicalTime: int64(s.start + 1), AccountStorageStat: t.stat,
+		LogicalTime: int64(max(s.start+1, t.endLT)), AccountStorageStat: t.stat,
 	})
 	if err != nil || res.TransactionCell == nil {
 		return res, err
@@ -343,7 +344,7 @@ func (s *collation) execute(msg *tvm.PreparedMessage, hops int) (*tvm.Transactio
 		return nil, err
 	}
 	s.touched[a] = t
-	t.acc, t.stat = res.NextAccount, res.AccountStorageStat
+	t.acc, t.stat, t.endLT = res.NextAccount, res.AccountStorageStat, res.EndLT
 	s.ids = append(s.ids, txID{a, lt})
 	s.endLT = max(s.endLT, res.EndLT+1)
 	s.gas += res.GasUsed

@@ -124,16 +124,24 @@ func (n *network) transferSent(account hash) error {
 	return nil
 }
 
-// transfer builds the signed external message of a V5R1 wallet that sends one
+// transfer builds the signed external message of the faucet that sends one
 // payment, which does not come back if nobody is there yet.
 func transfer(key ed25519.PrivateKey, globalID int32, seqno, validUntil uint32, from, to cocoon.Address, amount coins.Nano) ([]byte, error) {
-	msg := &wallet.Message{Mode: wallet.PayGasSeparately + wallet.IgnoreErrors, InternalMessage: &tlb.InternalMessage{
-		IHRDisabled: true,
-		DstAddr:     address.NewAddress(0, byte(to.Workchain), to.Hash[:]),
-		Amount:      tlb.FromNanoTON(new(big.Int).SetUint64(uint64(amount))),
-		Body:        cell.BeginCell().EndCell(),
-	}}
-	actions, err := wallet.PackV5OutActions([]*wallet.Message{msg})
+	return walletExternal(key, globalID, seqno, validUntil, from, nil, &wallet.Message{
+		Mode: wallet.PayGasSeparately + wallet.IgnoreErrors,
+		InternalMessage: &tlb.InternalMessage{
+			IHRDisabled: true,
+			DstAddr:     address.NewAddress(0, byte(to.Workchain), to.Hash[:]),
+			Amount:      tlb.FromNanoTON(new(big.Int).SetUint64(uint64(amount))),
+			Body:        cell.BeginCell().EndCell(),
+		},
+	})
+}
+
+// walletExternal builds the signed external message of a V5R1 wallet. init
+// goes with the first one, which deploys it.
+func walletExternal(key ed25519.PrivateKey, globalID int32, seqno, validUntil uint32, from cocoon.Address, init *tlb.StateInit, msgs ...*wallet.Message) ([]byte, error) {
+	actions, err := wallet.PackV5OutActions(msgs)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +150,7 @@ func transfer(key ed25519.PrivateKey, globalID int32, seqno, validUntil uint32, 
 		MustStoreUInt(uint64(validUntil), 32).MustStoreUInt(uint64(seqno), 32).MustStoreBuilder(actions)
 	body.MustStoreSlice(ed25519.Sign(key, body.Copy().EndCell().Hash()), 512)
 	ext, err := tlb.ToCell(&tlb.ExternalMessage{
-		DstAddr: address.NewAddress(0, byte(from.Workchain), from.Hash[:]), Body: body.EndCell(),
+		DstAddr: address.NewAddress(0, byte(from.Workchain), from.Hash[:]), StateInit: init, Body: body.EndCell(),
 	})
 	if err != nil {
 		return nil, err
