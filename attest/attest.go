@@ -7,7 +7,7 @@
 // checked and why it passed or failed.
 //
 // Owns: Kind, ImageHash, Evidence, Policy, Result.
-// Imports: the vocabulary, and the parsers below it (dcap).
+// Imports: the vocabulary, and the parsers below it (dcap, sevsnp).
 // Trust: evidence and endorsements are foreign; the policy is ours.
 // Concurrency: pure functions; a Policy is not changed after first use.
 package attest

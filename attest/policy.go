@@ -1,13 +1,22 @@
 package attest
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
+
+	"github.com/cocoon-network/cocoon/attest/dcap"
+	"github.com/cocoon-network/cocoon/attest/sevsnp"
 )
 
 // Policy is the appraisal policy for evidence. Its zero value refuses
-// everything. Debug and migratable guests are refused under every policy.
+// everything. Debug and migratable guests are refused under every policy, and
+// hardware is judged by its vendor's statements under every policy. Simulated
+// platforms, which no vendor ever judges, are held against such statements
+// where a caller has them.
 type Policy struct {
 	// Kinds are accepted. Empty: nothing is. None alone means that evidence
 	// is not read at all and the result is None, whatever was presented; None
@@ -18,6 +27,71 @@ type Policy struct {
 	Roots []KeyID
 	// Images says which images are accepted. Zero: none is.
 	Images Images
+
+	// Statuses are the patch levels accepted of Intel platforms. Empty: up to
+	// date only.
+	Statuses []dcap.Status
+	// MinEvaluation is the lowest number of TCB evaluation data accepted, so
+	// that older statements that have not run out cannot be replayed. Zero:
+	// any.
+	MinEvaluation int
+	// MaxAge is the greatest age of the vendor's statements. Zero: as long as
+	// they say themselves.
+	MaxAge time.Duration
+	// Platforms are the machines accepted. Empty: any the vendor certifies.
+	Platforms []PlatformID
+
+	// TDX and SNP refine what is accepted of such guests.
+	TDX TDXRules
+	SNP SNPRules
+}
+
+// PlatformID names a machine: SHA-256 over "cocoon/platform/v1\0", the
+// format's number and the vendor's id of the machine.
+type PlatformID [32]byte
+
+// String returns the id in lower-case hex.
+func (p PlatformID) String() string { return hex.EncodeToString(p[:]) }
+
+func platformID(f Format, vendorID []byte) PlatformID {
+	return sha256.Sum256(slices.Concat([]byte("cocoon/platform/v1\x00"), []byte{byte(f)}, vendorID))
+}
+
+// TDXRules refine what is accepted of a TDX guest. The zero value is strict.
+type TDXRules struct {
+	// Attributes are TD attributes accepted beside SEPT_VE_DISABLE, which must
+	// be set, and PKS. DEBUG and MIGRATABLE are never accepted.
+	Attributes uint64
+	// XFAM are the processor features a guest may use. Zero: DefaultXFAM.
+	XFAM uint64
+	// Modules are the accepted TDX modules (MRSEAM). Empty: any the vendor
+	// signed and judges.
+	Modules [][48]byte
+	// ServiceTDs are the accepted service TDs (MRSERVICETD). Empty: none may
+	// be bound.
+	ServiceTDs [][48]byte
+}
+
+// DefaultXFAM are x87, SSE, AVX, AVX-512, PKRU, CET and AMX.
+const DefaultXFAM uint64 = 0x61ae7
+
+// tdPKS lets a guest use protection keys for its own pages.
+const tdPKS uint64 = 1 << 30
+
+// SNPRules refine what is accepted of an SEV-SNP guest. The zero value accepts
+// none.
+type SNPRules struct {
+	// KernelMeasured are the images whose launch measurement covers kernel,
+	// initrd and command line. Only such images are accepted.
+	KernelMeasured []ImageHash
+	// MinTCB is the lowest patch level accepted, part by part. AMD publishes
+	// no list of good ones, so the policy must name it; zero refuses.
+	MinTCB sevsnp.TCB
+	// RequirePolicy are bits of the guest policy that must be set.
+	RequirePolicy uint64
+	// ForbidPolicy are bits that must be clear, beside debugging and migration
+	// agents, which are never accepted.
+	ForbidPolicy uint64
 }
 
 // Images is a set of image hashes; the zero value holds none.
@@ -123,7 +197,19 @@ var (
 	ErrImage        = errors.New("the policy does not accept this image")
 	ErrDebug        = errors.New("the guest can be debugged from outside")
 	ErrMigratable   = errors.New("the guest can be migrated by its host")
-	ErrModule       = errors.New("the TDX module is not a production module of Intel")
+	ErrModule       = errors.New("the TDX module is not a production module of its vendor")
+	ErrAttributes   = errors.New("the policy does not accept the guest's attributes")
+	ErrXFAM         = errors.New("the policy does not accept the processor features the guest uses")
+	ErrMRSEAM       = errors.New("the policy does not accept this TDX module")
+	ErrServiceTD    = errors.New("the policy does not accept the service TD bound to the guest")
+	ErrStatus       = errors.New("the policy does not accept the platform's patch level")
+	ErrEvaluation   = errors.New("the vendor's statements are older than the policy accepts")
+	ErrPlatform     = errors.New("the policy does not accept this machine")
+	ErrGuestPolicy  = errors.New("the policy does not accept the guest's launch policy")
+	ErrVMPL         = errors.New("the report was not asked for by the guest's most privileged level")
+	ErrMinimumTCB   = errors.New("the platform's patch level is below the policy's minimum")
+	ErrKernel       = errors.New("the image is not listed as one that measures kernel, initrd and command line")
+	ErrEnclave      = errors.New("the policy does not accept this enclave")
 	ErrNetwork      = errors.New("this kind of evidence is refused on this network")
 	ErrEndorsements = errors.New("the vendor's statements needed to judge the evidence are missing")
 )

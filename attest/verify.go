@@ -3,7 +3,11 @@ package attest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/cocoon-network/cocoon/attest/dcap"
+	"github.com/cocoon-network/cocoon/attest/sevsnp"
 )
 
 // Result is what appraisal found. It exists only for accepted evidence.
@@ -18,6 +22,12 @@ type Result struct {
 	ReportData   ReportData
 	// RootKeyID is the vendor's root key; zero for None and Fake.
 	RootKeyID KeyID
+	// Platform names the machine; zero where nothing certified names it.
+	Platform PlatformID
+	// Status is the platform's patch level and Advisories what the vendor says
+	// about it; empty where no such statement was at hand.
+	Status     dcap.Status
+	Advisories []string
 	// Expires is when the result must not be used any more: something it
 	// rests on runs out. Zero for None and Fake.
 	Expires time.Time
@@ -64,13 +74,16 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // Endorsements are vendors' signed statements about their platforms. They may
 // come from anywhere: only signatures and dates make them count. nil holds
 // none.
-type Endorsements struct{}
+type Endorsements struct {
+	Intel *dcap.Collateral
+	AMD   *sevsnp.Collateral
+}
 
 // Verify appraises ev, which must bind want, under policy at the given time.
 // Every error is a *RefusedError.
 func Verify(ev Evidence, want ReportData, end *Endorsements, policy *Policy, now time.Time) (*Result, error) {
 	c := &card{}
-	res, err := appraise(c, ev, want, policy, now)
+	res, err := appraise(c, ev, want, end, policy, now)
 	if err == nil {
 		err = c.err
 	}
@@ -83,7 +96,7 @@ func Verify(ev Evidence, want ReportData, end *Endorsements, policy *Policy, now
 
 // appraise fills the card. It returns an error only where nothing further can
 // be judged; what the policy refuses stands on the card.
-func appraise(c *card, ev Evidence, want ReportData, policy *Policy, now time.Time) (*Result, error) {
+func appraise(c *card, ev Evidence, want ReportData, end *Endorsements, policy *Policy, now time.Time) (*Result, error) {
 	if policy == nil || len(policy.Kinds) == 0 {
 		return nil, c.stop("policy", ErrRejectsAll)
 	}
@@ -104,7 +117,9 @@ func appraise(c *card, ev Evidence, want ReportData, policy *Policy, now time.Ti
 	case ev.isFake():
 		return appraiseFake(c, ev, want, policy)
 	case ev.Format == FormatTDX:
-		return appraiseTDX(c, ev, want, policy, now)
+		return appraiseTDX(c, ev, want, end, policy, now)
+	case ev.Format == FormatSEVSNP:
+		return appraiseSNP(c, ev, want, end, policy, now)
 	}
 	return nil, c.stop("evidence", fmt.Errorf("%w: format %d", ErrFormat, ev.Format))
 }
@@ -113,6 +128,7 @@ func appraise(c *card, ev Evidence, want ReportData, policy *Policy, now time.Ti
 func judge(c *card, res *Result, want ReportData, policy *Policy) {
 	c.check("kind", policy.Accepts(res.Kind), fmt.Errorf("%w: %q", ErrKind, string(res.Kind)), string(res.Kind))
 	c.check("report data", res.ReportData == want, ErrReportData, "binds what was asked for")
+	c.check("platform", len(policy.Platforms) == 0 || slices.Contains(policy.Platforms, res.Platform), fmt.Errorf("%w: %s", ErrPlatform, res.Platform), res.Platform.String())
 	c.check("image", policy.Images.Holds(res.ImageHash), fmt.Errorf("%w: %s", ErrImage, res.ImageHash), res.ImageHash.String())
 }
 

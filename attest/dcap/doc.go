@@ -3,7 +3,7 @@
 // attestation 3). It knows layouts, certificate chains and signatures; what a
 // caller accepts is attest's business.
 //
-// Owns: Quote, TDReport, EnclaveReport, Chain.
+// Owns: Quote, TDReport, EnclaveReport, Chain, Collateral, Appraisal.
 // Imports: nothing of this module.
 // Trust: a quote is foreign bytes; nothing in it counts before Verify
 // succeeded and the caller recognised the root key.

@@ -26,7 +26,7 @@ var (
 // TSM asks the Linux kernel for TDX quotes, by its configfs interface. The
 // zero value uses TSMPath.
 type TSM struct {
-	fs tsmFS // nil: configfs at TSMPath
+	fs tsmFS      // nil: configfs at TSMPath
 	mu sync.Mutex // the kernel makes one quote at a time
 }
 

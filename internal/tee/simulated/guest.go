@@ -100,7 +100,7 @@ func (v *Vendor) NewGuest(cfg GuestConfig) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := v.issue("pck/"+cfg.Machine, dcap.PCKName, &v.pckCA, ext)
+	leaf, err := v.issue("pck/"+cfg.Machine, dcap.PCKName, &v.pckCA, false, ext)
 	if err != nil {
 		return nil, err
 	}

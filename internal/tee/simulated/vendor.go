@@ -47,9 +47,10 @@ const crlURL = "https://simulated.invalid/"
 
 // Vendor is a simulated maker of processors.
 type Vendor struct {
-	seed  []byte
-	root  authority
-	pckCA authority
+	seed   []byte
+	root   authority
+	pckCA  authority
+	signer authority // of TCB info and QE identities
 }
 
 // authority is a key with its certificate.
@@ -65,10 +66,13 @@ func New(seed []byte) (*Vendor, error) {
 	}
 	v := &Vendor{seed: bytes.Clone(seed)}
 	var err error
-	if v.root, err = v.issue("root", dcap.RootName, nil, nil); err != nil {
+	if v.root, err = v.issue("root", dcap.RootName, nil, true, nil); err != nil {
 		return nil, err
 	}
-	if v.pckCA, err = v.issue("pck ca", dcap.PlatformCAName, &v.root, nil); err != nil {
+	if v.pckCA, err = v.issue("pck ca", dcap.PlatformCAName, &v.root, true, nil); err != nil {
+		return nil, err
+	}
+	if v.signer, err = v.issue("tcb signer", dcap.TCBSignerName, &v.root, false, nil); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -112,8 +116,8 @@ func (v *Vendor) key(use string) *ecdsa.PrivateKey {
 }
 
 // issue makes the certificate of the key derived for use; a nil issuer makes
-// it self-signed. A leaf is told by its SGX extension.
-func (v *Vendor) issue(use, name string, issuer *authority, sgx []byte) (authority, error) {
+// it self-signed. A PCK certificate has an SGX extension.
+func (v *Vendor) issue(use, name string, issuer *authority, ca bool, sgx []byte) (authority, error) {
 	key := v.key(use)
 	point, err := key.PublicKey.Bytes()
 	if err != nil {
@@ -121,19 +125,21 @@ func (v *Vendor) issue(use, name string, issuer *authority, sgx []byte) (authori
 	}
 	ski := sha1.Sum(point)
 	t := &x509.Certificate{
-		SerialNumber:          new(big.Int).SetBytes(append([]byte{1}, v.secret("serial/"+use, 18)...)),
+		SerialNumber:          v.serial(use),
 		Subject:               pkix.Name{CommonName: name, Organization: []string{Organization}},
 		NotBefore:             notBefore,
 		NotAfter:              notAfter,
 		SignatureAlgorithm:    x509.ECDSAWithSHA256,
 		BasicConstraintsValid: true,
-		IsCA:                  true,
+		IsCA:                  ca,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		SubjectKeyId:          ski[:],
 		CRLDistributionPoints: []string{crlURL + "root.crl"},
 	}
+	if !ca {
+		t.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment
+	}
 	if sgx != nil {
-		t.IsCA, t.KeyUsage = false, x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment
 		t.CRLDistributionPoints = []string{crlURL + "pck.crl"}
 		t.ExtraExtensions = []pkix.Extension{{Id: oidSGX, Value: sgx}}
 	}
