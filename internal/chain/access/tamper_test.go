@@ -3,6 +3,7 @@
 package access
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"testing"
@@ -28,22 +29,27 @@ func genuine(t testing.TB) []proofCase {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { chain.Close() })
 	for range 3 {
 		if err := chain.Mine(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := t.Context(), func() {}
-	defer cancel()
-	go chain.Run(ctx)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- chain.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
 	cfg := Config{GlobalConfig: chain.GlobalConfig()}
 	tr, servers, err := cfg.prepare()
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &server{Server: servers[0], cfg: &cfg}
-	t.Cleanup(s.close)
+	defer s.close()
 	if err := chain.Faucet(ctx, cocoon.Address{Hash: [32]byte{1}}, 1e9); err != nil {
 		t.Fatal(err)
 	}

@@ -88,6 +88,34 @@ func (w *world) balance(t *testing.T, addr cocoon.Address) coins.Nano {
 	return acc.Balance
 }
 
+// received is the sum of what addr was ever sent, which no storage fee lessens.
+func (w *world) received(t *testing.T, addr cocoon.Address) coins.Nano {
+	t.Helper()
+	acc, err := w.client.Account(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.client.Transactions(t.Context(), acc, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := coins.Nano(0)
+	for _, tx := range list {
+		sum += tx.In.Value
+	}
+	return sum
+}
+
+// awaitReceived waits until addr was sent amount.
+func (w *world) awaitReceived(t *testing.T, addr cocoon.Address, amount coins.Nano) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); w.received(t, addr) != amount; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s received %s, want %s", addr, w.received(t, addr), amount)
+		}
+	}
+}
+
 func pay(to byte, amount coins.Nano) Message {
 	return Message{To: cocoon.Address{Hash: [32]byte{31: to}}, Amount: amount, Mode: ModePayFees}
 }
@@ -114,9 +142,7 @@ func TestSend(t *testing.T) {
 				t.Errorf("sent %+v", sent)
 			}
 			// What was sent can be spent only once it is there.
-			for w.balance(t, messages[0].To) < gram*3/2 {
-				time.Sleep(5 * time.Millisecond)
-			}
+			w.awaitReceived(t, messages[0].To, gram*3/2)
 			left := w.balance(t, wallet.Address())
 			if cost := 10*gram - gram*3/2 - left; cost > 2*before.Fee || cost < before.Fee/2 {
 				t.Errorf("it cost %s, the preview said %s", cost, before.Fee)
@@ -158,7 +184,7 @@ func TestUnfit(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, ErrUnfit)
 		}
 	}
-	if got := w.balance(t, cocoon.Address{Hash: [32]byte{31: 1}}); got != 0 {
+	if got := w.received(t, cocoon.Address{Hash: [32]byte{31: 1}}); got != 0 {
 		t.Errorf("%s was paid", got)
 	}
 }
@@ -181,12 +207,7 @@ func TestConcurrentSends(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	to := cocoon.Address{Hash: [32]byte{31: 1}}
-	for deadline := time.Now().Add(5 * time.Second); w.balance(t, to) != 2*each*gram; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s was paid, want %s", w.balance(t, to), 2*each*gram)
-		}
-	}
+	w.awaitReceived(t, cocoon.Address{Hash: [32]byte{31: 1}}, 2*each*gram)
 }
 
 // crippled is a chain that loses what is sent while lose says so.
@@ -243,11 +264,7 @@ func TestKilledBetween(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := coins.Nano(i+1) * (gram + gram/2)
-			for deadline := time.Now().Add(5 * time.Second); w.balance(t, to) != want; time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("%s was paid, want %s", w.balance(t, to), want)
-				}
-			}
+			w.awaitReceived(t, to, want)
 			for _, boc := range c.sent[1:] {
 				if string(boc) == string(c.sent[0]) {
 					return
