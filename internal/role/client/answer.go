@@ -1,0 +1,217 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/api/openai"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/internal/wire/schema"
+)
+
+// do runs a call at this session and returns when the head of the answer is
+// there. retry says that nothing was begun and another session may do better.
+func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time) (a *api.Answer, retry bool, err error) {
+	var id cocoon.RequestID
+	if _, err := rand.Read(id[:]); err != nil {
+		return nil, false, openai.Internal()
+	}
+	b := &body{s: s, id: id}
+	b.queue = role.NewQueue(s.conn.Level(), func(n int) { b.tell(&schema.CocoonWindow{RequestID: id, Bytes: int32(n)}) })
+	b.ctx, b.stop = context.WithDeadlineCause(ctx, deadline, errDeadline)
+	if !s.attach(id, b.queue) {
+		b.stop()
+		return nil, true, openai.Unavailable("The connection to the proxy ended.")
+	}
+	timeout := 0.95 * time.Until(deadline).Seconds()
+	m := &schema.ClientRunQueryEx{
+		ModelName: call.Model, Query: query, MaxCoefficient: maxCoefficient, MaxTokens: call.MaxTokens,
+		Timeout: math.Max(timeout, 0), RequestID: id, MinConfigVersion: int32(s.snap.Version), Flags: 1,
+	}
+	if s.version >= role.VersionKeys {
+		m.Flags |= 2 // the key stays zero: not encrypted
+	}
+	if err := s.conn.SendObject(b.ctx, m); err != nil {
+		b.Close()
+		return nil, true, b.explain(err)
+	}
+	part, err := b.queue.Pop(b.ctx)
+	if err != nil {
+		b.Close()
+		return nil, errors.Is(err, errProxyLost), b.explain(err)
+	}
+	if part.Err != nil {
+		b.ended = true
+		b.Close()
+		return nil, tryElsewhere(part.Err), openaiError(part.Err, call.Model)
+	}
+	if part.Head == nil {
+		b.Close()
+		return nil, false, openai.Upstream("The proxy sent an answer without a head.")
+	}
+	status, header, first, err := role.DecodeResponse(part.Head)
+	if err != nil {
+		b.Close()
+		return nil, false, openai.Upstream("The answer's head cannot be read.")
+	}
+	b.rest = first
+	b.take(part)
+	return &api.Answer{
+		Status: status,
+		Header: header,
+		Body:   b,
+		Peer:   api.Peer{Verdict: s.peer.Kind, ImageHash: s.peer.ImageHash, Addr: s.peer.Addr, Level: s.peer.Level},
+		Final:  func() api.Final { return b.final },
+	}, false, nil
+}
+
+var errDeadline = errors.New("the call's time is over")
+
+// body is the body of an answer. One goroutine reads it; Close may come from
+// another.
+type body struct {
+	s     *session
+	id    cocoon.RequestID
+	queue *role.Queue
+	ctx   context.Context
+	stop  context.CancelFunc
+
+	rest  []byte
+	ended bool
+	err   error // sticky
+	final api.Final
+
+	once sync.Once
+}
+
+// Read implements io.Reader. It returns io.EOF only after the proxy said that
+// the answer is complete.
+func (b *body) Read(p []byte) (int, error) {
+	for len(b.rest) == 0 {
+		if b.err != nil {
+			return 0, b.err
+		}
+		if b.ended {
+			b.err = io.EOF
+			b.s.c.stats.End(tokensOf(b.final), role.Complete)
+			b.finish()
+			return 0, io.EOF
+		}
+		part, err := b.queue.Pop(b.ctx)
+		if err != nil {
+			return 0, b.fail(b.explain(err))
+		}
+		if part.Err != nil {
+			b.ended = true
+			return 0, b.fail(openai.Cut("The answer broke off: %s", part.Err.Text))
+		}
+		if part.Head != nil {
+			return 0, b.fail(openai.Upstream("The proxy sent a second head."))
+		}
+		b.rest = part.Body
+		b.take(part)
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+// take notes the end of an answer.
+func (b *body) take(p role.Part) {
+	if p.Final == nil {
+		return
+	}
+	b.ended = true
+	t := p.Final.Tokens
+	b.final = api.Final{
+		PromptTokens: t.Prompt, CachedTokens: t.Cached, CompletionTokens: t.Completion, ReasoningTokens: t.Reasoning, TotalTokens: t.Total,
+		CostNano: pricing.Amount(t.Total, b.s.snap.Params.PricePerToken),
+	}
+}
+
+func (b *body) fail(err *openai.Error) error {
+	b.err = err
+	b.s.c.stats.End(noTokens, role.Failed)
+	b.finish()
+	return err
+}
+
+// Close ends the call; before its end it cancels it.
+func (b *body) Close() error {
+	b.finish()
+	return nil
+}
+
+func (b *body) finish() {
+	b.once.Do(func() {
+		if !b.ended {
+			b.tell(&schema.CocoonCancel{RequestID: b.id})
+		}
+		b.s.detach(b.id)
+		b.stop()
+	})
+}
+
+func (b *body) tell(o schema.Object) {
+	if b.s.conn.Level() >= wire.Level1 {
+		_ = b.s.conn.SendUrgent(schema.Marshal(o))
+	}
+}
+
+// explain makes a failure of the way to the proxy into what a caller hears.
+func (b *body) explain(err error) *openai.Error {
+	switch {
+	case errors.Is(err, errDeadline):
+		return openai.Timeout("The call's time is over.")
+	case errors.Is(err, context.Canceled):
+		return openai.Cancelled()
+	case errors.Is(err, role.ErrQueueFull):
+		return openai.Cut("The answer was read too slowly.")
+	case errors.Is(err, errProxyLost):
+		return openai.Cut("The connection to the proxy ended in the middle of the answer.")
+	}
+	return openai.Cut("The connection to the proxy failed.")
+}
+
+// tryElsewhere reports whether a refusal says nothing about the request, so
+// that another proxy may take it.
+func tryElsewhere(err *wire.Error) bool {
+	return err.Code == wire.CodeNotReady && !strings.Contains(err.Text, "balance")
+}
+
+// openaiError is the one place where errors of the network become errors of
+// the API (spec network-protocol 4.6, 6; changes-2026-04 5.1).
+func openaiError(err *wire.Error, model string) *openai.Error {
+	text := err.Text
+	switch {
+	case err.Code == wire.CodeTimeout:
+		return openai.Timeout("The network did not answer in time: %s", text)
+	case err.Code == wire.CodeCancelled:
+		return openai.Cancelled()
+	case strings.HasPrefix(text, "unknown model"):
+		return openai.ModelNotFound(model)
+	case strings.Contains(text, "balance is too low"):
+		return openai.InsufficientBalance("The channel cannot pay for this call: %s", text)
+	case strings.HasPrefix(text, "can run this query with coefficient="):
+		return openai.InvalidRequest("max_coefficient", "Only dearer workers are there: the proxy %s thousandths.", text)
+	case err.Code == wire.CodeNotReady, text == "too many active queries":
+		return openai.Unavailable("The network cannot take this call now: %s", text)
+	case err.Code == wire.CodeProtocolViolation:
+		return openai.InvalidRequest("", "%s", strings.TrimPrefix(text, "worker: "))
+	}
+	return openai.Upstream("The network failed on this call: %s", text)
+}
+
+func tokensOf(f api.Final) pricing.Tokens {
+	return pricing.Tokens{Prompt: f.PromptTokens, Cached: f.CachedTokens, Completion: f.CompletionTokens, Reasoning: f.ReasoningTokens, Total: f.TotalTokens}
+}

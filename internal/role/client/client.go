@@ -1,0 +1,311 @@
+// Package client is the client role: it verifies proxies, logs in, sends
+// requests and reads answers. The gateway stands on top of it.
+//
+// Owns: the client's protocol sessions, retries before the first byte.
+// Imports: role, wire, tee, registry, bindings, api (Backend).
+// Trust: proxies are attested, yet their messages and what workers send
+// through them are foreign.
+// Concurrency: one goroutine a session; a request lives on its caller's
+// goroutine.
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/api/openai"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/tee"
+)
+
+// Book remembers, per client contract, the best payment the proxy signed and
+// the counters it named. Put returns once that is durable.
+type Book interface {
+	View(contract cocoon.Address) channel.View
+	Put(ctx context.Context, contract cocoon.Address, v channel.View) error
+}
+
+// Registrar registers this client at a proxy contract on chain: what a Long
+// authorization asks for (spec network-protocol 4.2).
+type Registrar interface {
+	Register(ctx context.Context, proxy, contract cocoon.Address, nonce int64) error
+}
+
+// Config configures a Client. Fields without a remark are required.
+type Config struct {
+	// Owner is the client's wallet contract, owner of its client contracts.
+	Owner cocoon.Address
+	// Secret logs in at proxies that know the contract.
+	Secret string
+	// Proxies is how many proxies to keep connections to; 0 = 1.
+	Proxies int
+	// IsTest must equal the network's; TestOnly sets the test-only flag in
+	// the addresses sent to peers.
+	IsTest, TestOnly bool
+
+	Source    registry.Source
+	Dialer    tee.Dialer
+	Book      Book
+	Registrar Registrar
+	// Admit decides about a proxy's evidence; nil = role.AdmitProxy.
+	Admit func(*registry.Snapshot, tee.Peer) error
+	// MaxCoefficient is the highest worker price factor accepted when a call
+	// names none, in thousandths; 0 = 4000.
+	MaxCoefficient int32
+	// Timeout bounds a call that names no limit; 0 = 120 s.
+	Timeout time.Duration
+	// Logger may be nil.
+	Logger *slog.Logger
+}
+
+// Client is one client.
+type Client struct {
+	cfg    Config
+	log    *slog.Logger
+	keeper *role.Keeper
+	secret [32]byte // SHA-256 of Config.Secret
+
+	mu       sync.Mutex
+	sessions map[*session]struct{} // ready ones
+	changed  chan struct{}         // closed when sessions changes
+
+	stats role.Counters
+}
+
+// Defaults of the reference (spec network-protocol 5.1).
+const (
+	defaultMaxCoefficient = 4000
+	defaultTimeout        = 120 * time.Second
+)
+
+// New checks cfg and makes a Client.
+func New(cfg Config) (*Client, error) {
+	switch {
+	case cfg.Owner.IsZero():
+		return nil, errors.New("client: no owner address: set the client's wallet contract")
+	case cfg.Source == nil || cfg.Dialer == nil || cfg.Book == nil || cfg.Registrar == nil:
+		return nil, errors.New("client: registry, dialer, book and registrar are required")
+	}
+	cfg.Proxies = max(cfg.Proxies, 1)
+	if cfg.MaxCoefficient == 0 {
+		cfg.MaxCoefficient = defaultMaxCoefficient
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.Admit == nil {
+		cfg.Admit = role.AdmitProxy
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{cfg: cfg, log: cfg.Logger, secret: sha256.Sum256([]byte(cfg.Secret)), sessions: map[*session]struct{}{}, changed: make(chan struct{})}
+	c.keeper = role.NewKeeper(role.KeeperConfig{
+		Count:   cfg.Proxies,
+		Source:  cfg.Source,
+		Dialer:  cfg.Dialer,
+		Address: func(p registry.Proxy) string { return p.ForClients },
+		Admit:   cfg.Admit,
+		Serve:   c.serve,
+		Logger:  cfg.Logger,
+	})
+	return c, nil
+}
+
+// Run keeps the connections until ctx ends.
+func (c *Client) Run(ctx context.Context) error { return c.keeper.Run(ctx) }
+
+// Ready reports whether a proxy is at hand.
+func (c *Client) Ready() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sessions) > 0
+}
+
+func (c *Client) add(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions[s] = struct{}{}
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *Client) remove(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, s)
+}
+
+// session returns the least busy ready session that was not tried, waiting
+// for one until ctx ends.
+func (c *Client) session(ctx context.Context, tried map[*session]bool) (*session, error) {
+	for {
+		c.mu.Lock()
+		var best *session
+		for s := range c.sessions {
+			if !tried[s] && (best == nil || s.running() < best.running()) {
+				best = s
+			}
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		if best != nil {
+			return best, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, openai.Unavailable("No proxy is connected: none could be reached, or none passed verification. `cocoon status` says why.")
+		}
+	}
+}
+
+// waitForProxy bounds how long a call waits for a connection.
+const waitForProxy = 10 * time.Second
+
+// maxAttempts bounds the proxies tried before the first byte.
+const maxAttempts = 3
+
+// Do implements api.Backend: one call, tried at another connection if the
+// first breaks before anything of the answer came.
+func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
+	timeout := call.Timeout
+	if timeout <= 0 {
+		timeout = c.cfg.Timeout
+	}
+	deadline := time.Now().Add(timeout)
+	maxCoefficient := call.MaxCoefficient
+	if maxCoefficient <= 0 {
+		maxCoefficient = c.cfg.MaxCoefficient
+	}
+	c.stats.Begin()
+	query := role.EncodeRequest(call.Path, call.ContentType, call.Body)
+	tried := map[*session]bool{}
+	var failure error
+	for range maxAttempts {
+		waitCtx, stop := context.WithDeadline(ctx, earlier(deadline, time.Now().Add(waitForProxy)))
+		s, err := c.session(waitCtx, tried)
+		stop()
+		if err != nil {
+			if failure == nil {
+				failure = err
+			}
+			break
+		}
+		a, retry, err := s.do(ctx, call, query, maxCoefficient, deadline)
+		if err == nil {
+			return a, nil
+		}
+		failure = err
+		if !retry || ctx.Err() != nil {
+			break
+		}
+		tried[s] = true
+		c.log.Warn("trying again", "proxy", s.peer.Addr, "err", err)
+	}
+	if ctx.Err() != nil {
+		failure = openai.From(ctx.Err())
+	}
+	c.stats.End(noTokens, role.Failed)
+	return nil, failure
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Models implements api.Backend: what the live workers behind all connected
+// proxies serve.
+func (c *Client) Models(ctx context.Context) ([]api.Model, error) {
+	waitCtx, stop := context.WithTimeout(ctx, waitForProxy)
+	_, err := c.session(waitCtx, nil)
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	sessions := make([]*session, 0, len(c.sessions))
+	for s := range c.sessions {
+		sessions = append(sessions, s)
+	}
+	c.mu.Unlock()
+	byName := map[string]*api.Model{}
+	var names []string
+	var failure error
+	answered := false
+	for _, s := range sessions {
+		models, err := s.models(ctx)
+		if err != nil {
+			failure = err
+			continue
+		}
+		answered = true
+		for _, m := range models {
+			if byName[m.ID] == nil {
+				byName[m.ID] = &api.Model{ID: m.ID, PricePerToken: m.PricePerToken}
+				names = append(names, m.ID)
+			}
+			byName[m.ID].Workers = append(byName[m.ID].Workers, m.Workers...)
+		}
+	}
+	if !answered {
+		c.log.Warn("no proxy lists its models", "err", failure)
+		return nil, openai.Upstream("No proxy answered with its list of models.")
+	}
+	out := make([]api.Model, 0, len(names))
+	for _, n := range names {
+		out = append(out, *byName[n])
+	}
+	return out, nil
+}
+
+// Stats is the client's state for status pages.
+type Stats struct {
+	Owner       string           `json:"owner_address"`
+	Connections []ConnectionStat `json:"proxy_connections"`
+	role.CounterStats
+}
+
+// ConnectionStat is one ready proxy connection.
+type ConnectionStat struct {
+	Address   string `json:"address"`
+	Contract  string `json:"proxy_sc_address"`
+	Client    string `json:"sc_address"`
+	Level     int    `json:"level"`
+	Verdict   string `json:"verdict"`
+	ImageHash string `json:"image_hash"`
+	Running   int64  `json:"running_queries"`
+	// TokensUsed is the highest counter the proxy named; Nano its price.
+	TokensUsed int64  `json:"tokens_used_proxy_max"`
+	PaidNano   uint64 `json:"paid_nano"`
+}
+
+// Stats returns the state now.
+func (c *Client) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := Stats{Owner: c.cfg.Owner.Friendly(false, c.cfg.TestOnly), CounterStats: c.stats.Stats(), Connections: []ConnectionStat{}}
+	for s := range c.sessions {
+		st.Connections = append(st.Connections, s.stat())
+	}
+	return st
+}
+
+// Running is how many calls run now.
+func (s *Stats) Running() (n int64) {
+	for _, c := range s.Connections {
+		n += c.Running
+	}
+	return n
+}

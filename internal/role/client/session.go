@@ -1,0 +1,285 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/internal/wire/mux"
+	"github.com/cocoon-network/cocoon/internal/wire/schema"
+)
+
+// session is one connection to a proxy (spec network-protocol 4.2).
+type session struct {
+	c    *Client
+	ctx  context.Context // ends with the session
+	conn *mux.Conn
+	peer tee.Peer
+	snap *registry.Snapshot
+
+	// Set by the handshake.
+	proxyKey      [32]byte
+	proxyContract cocoon.Address
+	contract      cocoon.Address // our client contract
+	version       int32
+
+	active atomic.Int64
+
+	mu       sync.Mutex
+	view     channel.View
+	requests map[cocoon.RequestID]*role.Queue
+	ended    bool
+}
+
+// Time limits (spec network-protocol 2.7).
+const (
+	stepTimeout      = 30 * time.Second
+	authorizeTimeout = 300 * time.Second
+	paymentTimeout   = 60 * time.Second
+	paymentEvery     = 15 * time.Second
+	modelsTimeout    = 10 * time.Second
+)
+
+var noTokens pricing.Tokens
+
+// serve runs one session; the Keeper calls it.
+func (c *Client) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
+	snap, err := c.cfg.Source.Current()
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s := &session{c: c, ctx: ctx, peer: nc.Peer, snap: snap, requests: map[cocoon.RequestID]*role.Queue{}}
+	s.conn = mux.New(nc, mux.Config{Side: mux.Dialer, Level: nc.Peer.Level, Handler: s, Logger: c.log})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if err := s.converse(ctx, ready); err != nil {
+			stop(err)
+		}
+	})
+	err = s.conn.Run(ctx)
+	stop(err)
+	c.remove(s)
+	s.mu.Lock()
+	s.ended = true
+	queues := make([]*role.Queue, 0, len(s.requests))
+	for _, q := range s.requests {
+		queues = append(queues, q)
+	}
+	s.mu.Unlock()
+	for _, q := range queues {
+		q.Close(errProxyLost)
+	}
+	return context.Cause(ctx)
+}
+
+// errProxyLost ends the calls of a connection that ended.
+var errProxyLost = errors.New("the proxy's connection ended")
+
+func (s *session) converse(ctx context.Context, ready func()) error {
+	select {
+	case <-s.conn.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	if err := s.handshake(ctx); err != nil {
+		return err
+	}
+	s.c.add(s)
+	ready()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(paymentEvery):
+		}
+		st, err := role.Ask[*schema.ClientPaymentStatus](ctx, s.conn, paymentTimeout, &schema.ClientUpdatePaymentStatus{})
+		if err != nil {
+			return err
+		}
+		s.learn(st.SignedPayment, &counters{st.DbTokens, st.MaxTokens})
+	}
+}
+
+func (s *session) handshake(ctx context.Context) error {
+	cfg := &s.c.cfg
+	connected, err := role.Ask[*schema.ClientConnectedToProxy](ctx, s.conn, stepTimeout, &schema.ClientConnectToProxy{
+		Params: schema.ClientParams{
+			Flags:              3,
+			ClientOwnerAddress: cfg.Owner.Friendly(false, cfg.TestOnly),
+			IsTest:             cfg.IsTest,
+			MinProtoVersion:    role.ClientMinVersion,
+			MaxProtoVersion:    role.ClientMaxVersion,
+		},
+		MinConfigVersion: int32(s.snap.Version),
+	})
+	if err != nil {
+		return err
+	}
+	id, err := role.IdentifyProxy(s.snap, &connected.Params, cfg.IsTest)
+	if err != nil {
+		return err
+	}
+	s.proxyKey, s.proxyContract, s.version = id.Key, id.Contract, id.Version
+	if s.version < role.ClientMinVersion || s.version > role.ClientMaxVersion {
+		return fmt.Errorf("the proxy chose protocol version %d, which was not offered", s.version)
+	}
+	if s.contract, err = bindings.ClientAddress(s.snap, cfg.Owner, s.proxyContract, s.proxyKey); err != nil {
+		return err
+	}
+	if got, err := cocoon.ParseAddress(connected.ClientScAddress); err != nil || got != s.contract {
+		return fmt.Errorf("the proxy names the client contract %q, ours is %s: it follows another root contract", connected.ClientScAddress, s.contract)
+	}
+	s.view = cfg.Book.View(s.contract)
+	s.learn(connected.SignedPayment, nil)
+
+	var answer schema.Object
+	switch auth := connected.Auth.(type) {
+	case *schema.ClientProxyConnectionAuthShort:
+		if auth.SecretHash != s.c.secret {
+			return errors.New("the contract holds the hash of another secret than ours: change the secret on chain, or configure the one it was set to")
+		}
+		answer, err = role.Ask[schema.Object](ctx, s.conn, stepTimeout, &schema.ClientAuthorizeWithProxyShort{Data: []byte(cfg.Secret)})
+	case *schema.ClientProxyConnectionAuthLong:
+		if err := cfg.Registrar.Register(ctx, s.proxyContract, s.contract, auth.Nonce); err != nil {
+			return fmt.Errorf("cannot register at the proxy contract: %w", err)
+		}
+		answer, err = role.Ask[schema.Object](ctx, s.conn, authorizeTimeout, &schema.ClientAuthorizeWithProxyLong{})
+	default:
+		return fmt.Errorf("the proxy asks for an unknown authorization %T", auth)
+	}
+	if err != nil {
+		return err
+	}
+	switch a := answer.(type) {
+	case *schema.ClientAuthorizationWithProxySuccess:
+		s.learn(a.SignedPayment, &counters{a.TokensCommittedToDb, a.MaxTokens})
+		return nil
+	case *schema.ClientAuthorizationWithProxyFailed:
+		return wire.Errorf(wire.Code(a.ErrorCode), "the proxy refused the login: %s", a.Error)
+	}
+	return fmt.Errorf("the proxy answered the login with %T", answer)
+}
+
+// counters are the two counters that come beside a payment.
+type counters struct{ durable, used int64 }
+
+// learn takes over what a proxy says of our counters. A client does not
+// insist: it keeps the largest valid amount (spec network-protocol 4.2).
+func (s *session) learn(p schema.ProxySignedPaymentType, c *counters) {
+	pay, err := role.ReadPayment(p, bindings.ClientCharge, s.contract, s.proxyKey)
+	if err != nil {
+		s.c.log.Warn("ignoring a payment", "proxy", s.peer.Addr, "err", err)
+	}
+	r := channel.Report{Payment: pay}
+	if c != nil {
+		r.HasCounters, r.Durable, r.Used = true, c.durable, c.used
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, err := s.view.Hear(r)
+	if err != nil {
+		s.c.log.Warn("the proxy contradicts itself", "proxy", s.peer.Addr, "err", err)
+	}
+	if v.Best().Tokens > s.view.Best().Tokens {
+		if err := s.c.cfg.Book.Put(s.ctx, s.contract, v); err != nil {
+			s.c.log.Error("cannot store payment", "err", err)
+		}
+	}
+	s.view = v
+}
+
+// Query refuses: proxies ask clients nothing.
+func (s *session) Query(context.Context, *mux.Conn, []byte) ([]byte, error) {
+	return nil, mux.ErrUnknownFunction
+}
+
+// Message takes answers and payments; on the reader goroutine.
+func (s *session) Message(c *mux.Conn, data []byte) {
+	o, err := schema.Decode(data)
+	if err != nil {
+		s.c.log.Warn("unreadable message from proxy", "proxy", s.peer.Addr, "err", err)
+		return
+	}
+	if part, ok := role.FromProxy(o); ok {
+		s.mu.Lock()
+		q := s.requests[part.ID]
+		s.mu.Unlock()
+		if q != nil {
+			_ = q.Push(part) // a full queue fails the call; it is closed then
+		}
+		return
+	}
+	switch m := o.(type) {
+	case *schema.ProxyClientRequestPayment:
+		s.learn(m.SignedPayment, &counters{m.DbTokens, m.MaxTokens})
+	case *schema.ProxySignedPayment:
+		s.learn(m, nil)
+	case *schema.ProxySignedPaymentEmpty:
+	default:
+		s.c.log.Debug("unexpected message from proxy", "type", o.TLName())
+	}
+}
+
+func (s *session) attach(id cocoon.RequestID, q *role.Queue) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	s.requests[id] = q
+	s.active.Add(1)
+	return true
+}
+
+func (s *session) detach(id cocoon.RequestID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.requests[id] != nil {
+		delete(s.requests, id)
+		s.active.Add(-1)
+	}
+}
+
+func (s *session) running() int64 { return s.active.Load() }
+
+// models asks this proxy what its workers serve.
+func (s *session) models(ctx context.Context) ([]api.Model, error) {
+	types, err := role.Ask[*schema.ClientWorkerTypesV2](ctx, s.conn, modelsTimeout, &schema.ClientGetWorkerTypesV2{})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Model, 0, len(types.Types))
+	for _, t := range types.Types {
+		m := api.Model{ID: t.Name, PricePerToken: s.snap.Params.PricePerToken}
+		for _, w := range t.Workers {
+			m.Workers = append(m.Workers, api.Worker{Coefficient: w.Coefficient, ActiveRequests: w.ActiveRequests, MaxActiveRequests: w.MaxActiveRequests})
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func (s *session) stat() ConnectionStat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ConnectionStat{
+		Address: s.peer.Addr, Contract: s.proxyContract.Friendly(false, s.c.cfg.TestOnly), Client: s.contract.Friendly(false, s.c.cfg.TestOnly),
+		Level: s.peer.Level, Verdict: string(s.peer.Kind), ImageHash: s.peer.ImageHash.String(), Running: s.running(),
+		TokensUsed: s.view.Heard().Used, PaidNano: uint64(pricing.Amount(s.view.Heard().Used, s.snap.Params.PricePerToken)),
+	}
+}

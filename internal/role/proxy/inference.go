@@ -1,0 +1,479 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/internal/wire/mux"
+	"github.com/cocoon-network/cocoon/internal/wire/schema"
+)
+
+// inference is one request of a client.
+type inference struct {
+	s      *clientSession
+	query  *schema.ClientRunQueryEx
+	id     cocoon.RequestID
+	window *mux.SendWindow
+	cancel context.CancelCauseFunc
+
+	start    time.Time
+	deadline time.Time
+	reserved int64
+	charged  int64 // written to the ledger
+	begun    bool  // the head of the answer went to the client
+	gone     bool  // nobody takes the rest of the answer
+	first    time.Time
+}
+
+// attempt is one try of an inference at a worker.
+type attempt struct {
+	id    cocoon.RequestID // the worker's id, random: not the client's
+	w     *workerSession
+	queue *role.Queue
+}
+
+var (
+	errCancelled = &wire.Error{Code: wire.CodeCancelled, Text: "cancelled by the caller"}
+	errTimeout   = &wire.Error{Code: wire.CodeTimeout, Text: "timeout in proxy"}
+)
+
+const (
+	// maxAttempts bounds retries before the first byte.
+	maxAttempts = 4
+	// cancelWait is how long a worker has to answer a cancel.
+	cancelWait = 5 * time.Second
+	maxTimeout = 24 * time.Hour
+)
+
+// begin admits a request (spec network-protocol 6). On the reader goroutine:
+// whatever can wait goes to the request's own.
+func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
+	p := s.p
+	p.mu.Lock()
+	if p.draining {
+		p.mu.Unlock()
+		s.refuse(q.RequestID, wire.Errorf(wire.CodeNotReady, "proxy is disabled"))
+		return
+	}
+	p.running.Add(1)
+	p.mu.Unlock()
+	r := &inference{s: s, query: q, id: q.RequestID, start: time.Now()}
+	account, werr := r.admit()
+	if werr != nil {
+		p.running.Done()
+		s.refuse(q.RequestID, werr)
+		return
+	}
+	ctx, stop := context.WithDeadlineCause(s.ctx, r.deadline, errTimeout)
+	ctx, r.cancel = context.WithCancelCause(ctx)
+	r.window = mux.NewSendWindow(s.mux.Level())
+	s.mu.Lock()
+	// Without cancels the id is never looked up, and the reference allows
+	// one id twice (spec network-protocol 5.2).
+	if s.requests[r.id] == nil {
+		s.requests[r.id] = r
+	}
+	s.mu.Unlock()
+	p.stats.Begin()
+	go func() {
+		defer p.running.Done()
+		defer stop()
+		defer r.cancel(nil)
+		r.run(ctx)
+		if err := account.settle(r.reserved, r.charged); err != nil {
+			p.log.Error("account out of order", "client", s.owner, "err", err)
+		}
+		s.mu.Lock()
+		if s.requests[r.id] == r {
+			delete(s.requests, r.id)
+		}
+		s.mu.Unlock()
+	}()
+}
+
+// admit checks what can be checked without a worker and reserves.
+func (r *inference) admit() (*account, *wire.Error) {
+	s, q := r.s, r.query
+	timeout := q.Timeout
+	if math.IsNaN(timeout) || timeout <= 0 {
+		return nil, errTimeout
+	}
+	r.deadline = r.start.Add(time.Duration(min(timeout, maxTimeout.Seconds()) * float64(time.Second)))
+	if q.MaxTokens < 0 || q.MaxCoefficient < 0 {
+		return nil, wire.Errorf(wire.CodeProtocolViolation, "negative max_tokens or max_coefficient")
+	}
+	s.mu.Lock()
+	busy := len(s.requests) >= maxClientRequests
+	s.mu.Unlock()
+	if busy {
+		return nil, wire.Errorf(wire.CodeNotReady, "too many active queries of this client")
+	}
+	inst, err := s.p.current()
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeNotReady, "proxy is disabled")
+	}
+	if int64(q.MinConfigVersion) > int64(inst.snap.Version) {
+		return nil, wire.Errorf(wire.CodeError, "active config version is too low")
+	}
+	if q.Flags&2 != 0 && q.PublicKey != [32]byte{} {
+		// No key manager stands behind this proxy.
+		return nil, wire.Errorf(wire.CodeError, "unknown public key %s", keyText(q.PublicKey))
+	}
+	if !s.p.pool.known(q.ModelName) {
+		return nil, wire.Errorf(wire.CodeProtocolViolation, "unknown model %s", clip(q.ModelName, 128))
+	}
+	r.reserved = pricing.Reserve(len(q.Query), int64(q.MaxTokens), int64(q.MaxCoefficient), inst.snap.Params.Multipliers)
+	return s.p.reserve(s.inst, s.owner, s.contract, r.reserved)
+}
+
+// run finds a worker, relays its answer and settles.
+func (r *inference) run(ctx context.Context) {
+	p := r.s.p
+	want := want{model: r.query.ModelName, maxCoefficient: r.query.MaxCoefficient, tried: map[*workerSession]bool{}}
+	var failure *wire.Error
+	for range maxAttempts {
+		waitCtx, stop := context.WithTimeout(ctx, p.cfg.Wait)
+		w, werr := p.pool.acquire(waitCtx, want)
+		stop()
+		if werr != nil {
+			if cause := wireCause(ctx); cause != nil {
+				werr = cause
+			} else if failure != nil {
+				werr = failure // says more than that nobody else is there
+			}
+			failure = werr
+			break
+		}
+		final, err := r.try(ctx, w)
+		p.pool.release(w)
+		if err == nil {
+			r.settle(ctx, w, final)
+			return
+		}
+		failure = err.wire
+		if !err.retry || r.begun || ctx.Err() != nil {
+			r.fail(ctx, failure)
+			r.notify(w, 0)
+			return
+		}
+		p.log.Warn("trying another worker", "model", want.model, "failed", w.conn.Peer.Addr, "err", failure)
+		want.tried[w] = true
+	}
+	r.fail(ctx, failure)
+}
+
+// tryError is a failed attempt; retry says that another worker may do better.
+type tryError struct {
+	wire  *wire.Error
+	retry bool
+}
+
+// try runs the request at one worker. It returns the worker's final word, or
+// why there is none.
+func (r *inference) try(ctx context.Context, w *workerSession) (*role.Final, *tryError) {
+	a := &attempt{w: w}
+	a.queue = role.NewQueue(w.mux.Level(), func(n int) {
+		_ = w.mux.SendUrgent(schema.Marshal(&schema.CocoonWindow{RequestID: a.id, Bytes: int32(n)}))
+	})
+	if _, err := rand.Read(a.id[:]); err != nil {
+		return nil, &tryError{wire: wire.Public(err)}
+	}
+	if !w.attach(a) {
+		return nil, &tryError{wire.Errorf(wire.CodeError, "connection is dead"), true}
+	}
+	defer w.detach(a)
+	if err := r.ask(ctx, a); err != nil {
+		return nil, r.broken(ctx, err)
+	}
+	for {
+		part, err := a.queue.Pop(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return r.stopWorker(ctx, a)
+			}
+			return nil, r.broken(ctx, err)
+		}
+		if part.Err != nil {
+			return nil, &tryError{part.Err, retryable(part.Err)}
+		}
+		if part.Head != nil == r.begun {
+			a.tellCancel()
+			return nil, &tryError{wire: wire.Errorf(wire.CodeProtocolViolation, "out of order answer parts")}
+		}
+		if part.Head != nil {
+			if _, _, _, err := role.DecodeResponse(part.Head); err != nil {
+				a.tellCancel()
+				return nil, &tryError{wire: wire.Errorf(wire.CodeProtocolViolation, "received malformed answer from worker")}
+			}
+			r.first = time.Now()
+		}
+		final := part.Final
+		if final != nil {
+			r.charge(ctx, a.w, final)
+		}
+		if err := r.forward(ctx, part); err != nil {
+			if final != nil {
+				return final, nil // it was made and is owed, heard or not
+			}
+			return r.stopWorker(ctx, a)
+		}
+		if final != nil {
+			return final, nil
+		}
+	}
+}
+
+// ask sends the request to the worker.
+func (r *inference) ask(ctx context.Context, a *attempt) error {
+	w := a.w
+	c := r.s.p.cfg.Ledger.Worker(w.owner)
+	pay, err := r.s.p.payment(bindings.WorkerPayout, w.contract, c.Committed)
+	if err != nil {
+		return err
+	}
+	timeout := 0.95 * time.Until(r.deadline).Seconds()
+	if w.version == 0 {
+		return w.mux.SendObject(ctx, &schema.ProxyRunQuery{
+			Query: r.query.Query, SignedPayment: pay, Coefficient: int64(w.coefficientNow()), Timeout: timeout, RequestID: a.id,
+		})
+	}
+	m := &schema.ProxyRunQueryEx{
+		Query: r.query.Query, SignedPayment: pay, Coefficient: int64(w.coefficientNow()), Timeout: timeout, RequestID: a.id,
+		Flags: 1, EnableDebug: r.query.EnableDebug,
+	}
+	if w.version >= versionKeys {
+		m.Flags |= 2 // the key stays zero: not encrypted
+	}
+	return w.mux.SendObject(ctx, m)
+}
+
+// forward sends a part on to the client.
+func (r *inference) forward(ctx context.Context, part role.Part) error {
+	part.ID = r.id
+	for len(part.Body) > mux.MaxPart {
+		// A C++ worker makes parts of any length; windows want short ones.
+		piece := role.Part{ID: r.id, Body: part.Body[:mux.MaxPart]}
+		if err := r.forward(ctx, piece); err != nil {
+			return err
+		}
+		part.Body = part.Body[mux.MaxPart:]
+	}
+	if len(part.Body) > 0 {
+		if err := r.window.Acquire(ctx, len(part.Body)); err != nil {
+			return err
+		}
+	}
+	if part.Final != nil {
+		f := *part.Final
+		f.ProxyStart, f.ProxyEnd = role.Seconds(r.start), role.Seconds(time.Now())
+		if r.query.EnableDebug {
+			f.ProxyDebug = r.debug()
+		} else {
+			f.WorkerDebug = ""
+		}
+		part.Final = &f
+	}
+	if err := r.s.mux.SendObject(ctx, role.ToClient(r.s.version, &part, r.begun)); err != nil {
+		return err
+	}
+	r.begun = r.begun || part.Head != nil
+	return nil
+}
+
+// stopWorker ends an attempt whose caller is gone or whose time is over. A
+// worker of ours stops and says what it made until then; a C++ worker cannot
+// be stopped and is heard to its end, as it is owed for it.
+func (r *inference) stopWorker(ctx context.Context, a *attempt) (*role.Final, *tryError) {
+	cause := wireCause(ctx)
+	if cause == nil {
+		cause = errCancelled
+	}
+	r.gone = true
+	wait := time.Until(r.deadline)
+	if a.w.mux.Level() >= wire.Level1 {
+		a.tellCancel()
+		wait = cancelWait
+	}
+	if !r.begun && a.w.mux.Level() >= wire.Level1 {
+		return nil, &tryError{wire: cause}
+	}
+	late, stop := context.WithTimeout(context.WithoutCancel(ctx), max(wait, 0))
+	defer stop()
+	for {
+		part, err := a.queue.Pop(late)
+		if err != nil {
+			return nil, &tryError{wire: cause}
+		}
+		if part.Err != nil {
+			return nil, &tryError{wire: part.Err}
+		}
+		if part.Final != nil {
+			r.charge(late, a.w, part.Final)
+			return part.Final, nil
+		}
+	}
+}
+
+// broken is an attempt whose worker cannot be talked to any more.
+func (r *inference) broken(ctx context.Context, err error) *tryError {
+	if cause := wireCause(ctx); cause != nil {
+		return &tryError{wire: cause}
+	}
+	if errors.Is(err, role.ErrQueueFull) {
+		return &tryError{wire: wire.Errorf(wire.CodeError, "the client reads too slowly")}
+	}
+	return &tryError{wire.Errorf(wire.CodeFailure, "the worker's connection ended before its answer was complete"), true}
+}
+
+// charge caps what a worker claims at the reservation and writes it down.
+// Nothing is signed or told before it is durable.
+func (r *inference) charge(ctx context.Context, w *workerSession, f *role.Final) {
+	if f.Tokens.Total > r.reserved {
+		r.s.p.log.Error("a worker claims more than the request can cost: charging the reservation", "worker", w.owner, "claimed", f.Tokens.Total, "reserved", r.reserved)
+		f.Tokens.Total = r.reserved
+	}
+	if f.Tokens.Total == 0 {
+		return
+	}
+	var id cocoon.RequestID
+	if _, err := rand.Read(id[:]); err != nil {
+		f.Tokens = pricing.Tokens{}
+		return
+	}
+	// The write must not depend on a caller who may be gone.
+	if err := r.s.p.cfg.Ledger.Charge(context.WithoutCancel(ctx), r.s.owner, w.owner, id, f.Tokens.Total); err != nil {
+		r.s.p.log.Error("cannot write the ledger: the request is not charged", "err", err)
+		f.Tokens = pricing.Tokens{}
+		return
+	}
+	r.charged = f.Tokens.Total
+}
+
+// settle counts a request that has a final word and tells both sides.
+func (r *inference) settle(ctx context.Context, w *workerSession, f *role.Final) {
+	outcome := role.Complete
+	if r.gone {
+		outcome = role.Cancelled
+	}
+	r.s.p.stats.End(f.Tokens, outcome)
+	if r.gone && r.s.ctx.Err() == nil {
+		// A caller that cancelled on a live connection hears the cost.
+		last := role.Part{ID: r.id, Err: wireCause(ctx), Final: f}
+		if last.Err == nil {
+			last.Err = errCancelled
+		}
+		_ = r.s.mux.SendUrgent(schema.Marshal(role.ToClient(r.s.version, &last, r.begun)))
+	}
+	r.notify(w, f.Tokens.Total)
+}
+
+// fail ends a request with an error; it costs nothing.
+func (r *inference) fail(ctx context.Context, err *wire.Error) {
+	outcome := role.Failed
+	if err.Code == wire.CodeCancelled {
+		outcome = role.Cancelled
+	}
+	r.s.p.stats.End(pricing.Tokens{}, outcome)
+	now := time.Now()
+	r.s.sendError(r.id, err, r.begun, &role.Final{ProxyStart: role.Seconds(r.start), ProxyEnd: role.Seconds(now)})
+}
+
+// notify sends the payment messages that follow every request (spec
+// network-protocol 7.3). They carry only what is durable.
+func (r *inference) notify(w *workerSession, tokens int64) {
+	p := r.s.p
+	c := p.cfg.Ledger.Worker(w.owner)
+	if pay, err := p.payment(bindings.WorkerPayout, w.contract, c.Committed); err == nil {
+		m := &schema.ProxyWorkerRequestPayment{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used, RequestTokens: tokens}
+		if w.mux.Level() == wire.Level0 {
+			// The reference tells workers who asked; ours are not told.
+			m.RequestClientOwner = p.text(r.s.owner)
+		}
+		_ = w.mux.SendUrgent(schema.Marshal(m))
+	}
+	c = p.cfg.Ledger.Client(r.s.owner)
+	if pay, err := p.payment(bindings.ClientCharge, r.s.contract, c.Committed); err == nil {
+		_ = r.s.mux.SendUrgent(schema.Marshal(&schema.ProxyClientRequestPayment{
+			RequestID: r.id, SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used, RequestTokens: tokens,
+		}))
+	}
+}
+
+// debug is the proxy's debug object (spec network-protocol 5.9).
+func (r *inference) debug() string {
+	b, _ := json.Marshal(map[string]any{
+		"type": "proxy_stats", "start_time": role.Seconds(r.start),
+		"answer_receive_start_at": role.Seconds(r.first), "answer_receive_end_at": role.Seconds(time.Now()),
+	})
+	return string(b)
+}
+
+// refuse answers a request that was not admitted; nothing follows it.
+func (s *clientSession) refuse(id cocoon.RequestID, err *wire.Error) {
+	s.p.stats.Reject()
+	now := role.Seconds(time.Now())
+	s.sendError(id, err, false, &role.Final{ProxyStart: now, ProxyEnd: now, WorkerStart: now, WorkerEnd: now})
+}
+
+// sendError tells the client of a failure in the form it survives: our own
+// clients get the error, others a complete HTTP answer (design 6).
+func (s *clientSession) sendError(id cocoon.RequestID, err *wire.Error, begun bool, f *role.Final) {
+	p := role.Part{ID: id, Err: err, Final: f}
+	if s.mux.Level() == wire.Level0 && s.version > 0 && !begun {
+		p = role.Part{ID: id, Head: role.ErrorAnswer(err), Final: f}
+	}
+	_ = s.mux.SendUrgent(schema.Marshal(role.ToClient(s.version, &p, begun)))
+}
+
+func (a *attempt) tellCancel() {
+	if a.w.mux.Level() >= wire.Level1 {
+		_ = a.w.mux.SendUrgent(schema.Marshal(&schema.CocoonCancel{RequestID: a.id}))
+	}
+}
+
+// retryable reports whether a worker's refusal says nothing about the request
+// itself.
+func retryable(err *wire.Error) bool {
+	switch err.Code {
+	case wire.CodeFailure, wire.CodeNotReady:
+		return true
+	case wire.CodeError:
+		return err.Text == "too many active queries"
+	}
+	return false
+}
+
+// wireCause is why ctx ended, in words a peer may hear; nil if it did not.
+func wireCause(ctx context.Context) *wire.Error {
+	cause := context.Cause(ctx)
+	if cause == nil {
+		return nil
+	}
+	var werr *wire.Error
+	if errors.As(cause, &werr) {
+		return werr
+	}
+	if errors.Is(cause, errClientGone) || errors.Is(cause, context.Canceled) {
+		return errCancelled
+	}
+	if errors.Is(cause, context.DeadlineExceeded) {
+		return errTimeout
+	}
+	return wire.Errorf(wire.CodeFailure, "%v", fmt.Sprint("connection ended"))
+}
+
+func (w *workerSession) coefficientNow() int32 {
+	w.p.pool.mu.Lock()
+	defer w.p.pool.mu.Unlock()
+	return w.coefficient
+}

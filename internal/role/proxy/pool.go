@@ -1,0 +1,261 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cocoon-network/cocoon/internal/wire"
+)
+
+// pool is the choice of worker: who serves which model, how busy they are,
+// and who waits for one.
+type pool struct {
+	start time.Time
+
+	mu      sync.Mutex
+	workers map[*workerSession]struct{}
+	models  map[string]*modelPool // every base name ever seen
+}
+
+type modelPool struct {
+	seen    bool             // a worker has served it
+	workers []*workerSession // in order of connection
+	waiting []*waiter        // in order of arrival
+}
+
+// want is what a request asks of a worker.
+type want struct {
+	model          string
+	maxCoefficient int32
+	// keys: the request is encrypted, so the worker must understand keys.
+	keys bool
+	// tried are sessions that failed this request already.
+	tried map[*workerSession]bool
+}
+
+type waiter struct {
+	want want
+	got  chan *workerSession // capacity 1
+}
+
+// settleTime is how long after its start a pool waits for workers of names it
+// has not seen: after a restart of the proxy they are on their way back.
+const settleTime = 15 * time.Second
+
+// maxModels bounds the names that workers can make us remember; maxWaiting
+// bounds the requests that wait for one model.
+const (
+	maxModels  = 10000
+	maxWaiting = 4096
+)
+
+func newPool() *pool {
+	return &pool{start: time.Now(), workers: map[*workerSession]struct{}{}, models: map[string]*modelPool{}}
+}
+
+// add gives a worker its place.
+func (p *pool) add(w *workerSession) *wire.Error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	base := w.model.Base()
+	m := p.models[base]
+	if m == nil {
+		if len(p.models) >= maxModels {
+			return wire.Errorf(wire.CodeNotReady, "too many models")
+		}
+		m = &modelPool{}
+		p.models[base] = m
+	}
+	p.workers[w] = struct{}{}
+	m.seen = true
+	m.workers = append(m.workers, w)
+	m.dispatch()
+	return nil
+}
+
+// remove takes a worker out.
+func (p *pool) remove(w *workerSession) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.workers, w)
+	m := p.models[w.model.Base()]
+	if m == nil {
+		return
+	}
+	for i, x := range m.workers {
+		if x == w {
+			m.workers = append(m.workers[:i:i], m.workers[i+1:]...)
+			return
+		}
+	}
+}
+
+// update changes what the pool knows of a worker under its lock.
+func (p *pool) update(w *workerSession, change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+	if m := p.models[w.model.Base()]; m != nil {
+		m.dispatch()
+	}
+}
+
+// judge asks again who may serve.
+func (p *pool) judge(admit func(*workerSession) error) {
+	p.mu.Lock()
+	workers := make([]*workerSession, 0, len(p.workers))
+	for w := range p.workers {
+		workers = append(workers, w)
+	}
+	p.mu.Unlock()
+	for _, w := range workers {
+		err := admit(w)
+		p.update(w, func() { w.refused = err != nil })
+	}
+}
+
+// acquire takes a place at a worker, waiting for one. release gives it back.
+func (p *pool) acquire(ctx context.Context, want want) (*workerSession, *wire.Error) {
+	p.mu.Lock()
+	m := p.models[want.model]
+	if m == nil {
+		if time.Since(p.start) > settleTime || len(p.models) >= maxModels {
+			p.mu.Unlock()
+			return nil, wire.Errorf(wire.CodeProtocolViolation, "unknown model %s", clip(want.model, 128))
+		}
+		m = &modelPool{}
+		p.models[want.model] = m
+	}
+	if w := m.choose(want); w != nil {
+		w.running++
+		p.mu.Unlock()
+		return w, nil
+	}
+	if lowest, dear := m.tooDear(want); dear {
+		p.mu.Unlock()
+		return nil, wire.Errorf(wire.CodeNotReady, "can run this query with coefficient=%d", lowest)
+	}
+	if len(m.waiting) >= maxWaiting {
+		p.mu.Unlock()
+		return nil, m.none(want)
+	}
+	wt := &waiter{want: want, got: make(chan *workerSession, 1)}
+	m.waiting = append(m.waiting, wt)
+	p.mu.Unlock()
+
+	select {
+	case w := <-wt.got:
+		return w, nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, x := range m.waiting {
+		if x == wt {
+			m.waiting = append(m.waiting[:i:i], m.waiting[i+1:]...)
+			break
+		}
+	}
+	select {
+	case w := <-wt.got: // came just now
+		return w, nil
+	default:
+	}
+	if !m.seen && len(m.waiting) == 0 {
+		delete(p.models, want.model)
+	}
+	return nil, m.none(want)
+}
+
+// known reports whether the name is worth waiting for.
+func (p *pool) known(model string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.models[model] != nil || time.Since(p.start) < settleTime
+}
+
+func (p *pool) release(w *workerSession) { p.update(w, func() { w.running-- }) }
+
+// none is the refusal when nobody became free in time.
+func (m *modelPool) none(want want) *wire.Error {
+	if len(m.workers) == 0 {
+		return wire.Errorf(wire.CodeNotReady, "no workers for model %s", clip(want.model, 128))
+	}
+	return wire.Errorf(wire.CodeNotReady, "no ready workers for model %s", clip(want.model, 128))
+}
+
+// dispatch gives free places to those who wait, first come first served.
+func (m *modelPool) dispatch() {
+	kept := m.waiting[:0]
+	for i, wt := range m.waiting {
+		if w := m.choose(wt.want); w != nil {
+			w.running++
+			wt.got <- w
+			m.waiting[i] = nil
+			continue
+		}
+		kept = append(kept, wt)
+	}
+	m.waiting = kept
+}
+
+// choose picks the least busy usable worker; among equals the cheapest, then
+// the one that was not picked for longest, so that a quiet network spreads its
+// requests.
+func (m *modelPool) choose(want want) *workerSession {
+	var best *workerSession
+	for _, w := range m.workers {
+		if !w.usable(want) || w.coefficient > want.maxCoefficient || w.running >= w.limit {
+			continue
+		}
+		if best == nil || w.before(best) {
+			best = w
+		}
+	}
+	if best != nil {
+		m.picks(best)
+	}
+	return best
+}
+
+func (m *modelPool) picks(w *workerSession) {
+	var newest uint64
+	for _, x := range m.workers {
+		newest = max(newest, x.picked)
+	}
+	w.picked = newest + 1
+}
+
+func (m *modelPool) tooDear(want want) (lowest int32, dear bool) {
+	for _, w := range m.workers {
+		if !w.usable(want) {
+			continue
+		}
+		if w.coefficient <= want.maxCoefficient {
+			return 0, false
+		}
+		if !dear || w.coefficient < lowest {
+			lowest, dear = w.coefficient, true
+		}
+	}
+	return lowest, dear
+}
+
+// usable, before: under the pool's lock.
+
+func (w *workerSession) usable(want want) bool {
+	return w.enabled && !w.refused && !want.tried[w] && (!want.keys || w.version >= versionKeys)
+}
+
+func (w *workerSession) before(o *workerSession) bool {
+	// running/limit compared without division.
+	a, b := int64(w.running)*int64(o.limit), int64(o.running)*int64(w.limit)
+	if a != b {
+		return a < b
+	}
+	if w.coefficient != o.coefficient {
+		return w.coefficient < o.coefficient
+	}
+	return w.picked < o.picked
+}

@@ -1,0 +1,300 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/api/openai"
+	"github.com/cocoon-network/cocoon/internal/engine"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/internal/wire/mux"
+)
+
+// request is one inference that runs for a proxy.
+type request struct {
+	s      *session
+	id     cocoon.RequestID
+	window *mux.SendWindow
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+
+	start time.Time
+	begun bool // the head went out
+	meter meter
+}
+
+// Why a request's context ended.
+var (
+	errCancelled = &wire.Error{Code: wire.CodeCancelled, Text: "worker: cancelled by the caller"}
+	errTimeout   = &wire.Error{Code: wire.CodeTimeout, Text: "worker: timeout"}
+	errGone      = &wire.Error{Code: wire.CodeFailure, Text: "worker: the proxy connection ended"}
+)
+
+// Limits on what an engine may send.
+const (
+	maxEvent  = 4 << 20
+	maxAnswer = 32 << 20
+)
+
+// start admits a request and runs it on its own goroutine. It is called on the
+// connection's reader and must not block.
+func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, seconds float64, debug bool) {
+	w := s.w
+	refuse := func(err *wire.Error) {
+		w.stats.Reject()
+		// Not sent only if the connection is ending.
+		_ = s.conn.SendUrgent(marshalPart(s.version, &role.Part{ID: id, Err: err, Final: &role.Final{}}))
+	}
+	if w.active.Add(1) > int64(w.cfg.MaxActive) {
+		w.active.Add(-1)
+		refuse(wire.Errorf(wire.CodeError, "too many active queries"))
+		return
+	}
+	if !(seconds > 0) || seconds > 24*3600 || coefficient < 0 || coefficient >= 1e9 {
+		w.active.Add(-1)
+		refuse(errTimeout)
+		return
+	}
+	// The answer must reach the proxy before its own limit (spec
+	// network-protocol 5.8).
+	limit := time.Duration(0.95 * seconds * float64(time.Second))
+	ctx, stop := context.WithTimeoutCause(context.Background(), limit, errTimeout)
+	ctx, cancel := context.WithCancelCause(ctx)
+	r := &request{s: s, id: id, cancel: cancel, done: make(chan struct{}), start: time.Now()}
+	r.window = mux.NewSendWindow(s.conn.Level())
+	r.meter = meter{coefficient: coefficient, multipliers: s.snap.Params.Multipliers, price: s.snap.Params.PricePerToken}
+	s.mu.Lock()
+	if _, twice := s.requests[id]; twice {
+		s.mu.Unlock()
+		w.active.Add(-1)
+		stop()
+		refuse(wire.Errorf(wire.CodeProtocolViolation, "worker: request id in use"))
+		return
+	}
+	s.requests[id] = r
+	s.mu.Unlock()
+	w.stats.Begin()
+	go func() {
+		defer stop()
+		defer cancel(nil)
+		err := r.run(ctx, query)
+		r.end(ctx, err)
+		w.active.Add(-1)
+		s.mu.Lock()
+		delete(s.requests, id)
+		s.mu.Unlock()
+		close(r.done)
+	}()
+}
+
+// run carries the request out up to its last part.
+func (r *request) run(ctx context.Context, query []byte) error {
+	p, werr := r.s.w.prepare(query)
+	if werr != nil {
+		return werr
+	}
+	r.meter.plan = p
+	resp, err := r.s.w.cfg.Engine.Do(ctx, &p.request)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	contentType := resp.Header.Get("Content-Type")
+	now := time.Now()
+	header := http.Header{
+		"Content-Type":          {contentType},
+		"X-Cocoon-Worker-Start": {fmt.Sprintf("%.6f", role.Seconds(r.start))},
+		"X-Cocoon-Worker-End":   {fmt.Sprintf("%.6f", role.Seconds(now))},
+	}
+	if v := resp.Header.Get("Retry-After"); v != "" {
+		header.Set("Retry-After", v)
+	}
+	media, _, _ := mime.ParseMediaType(contentType)
+	switch {
+	case resp.StatusCode >= 400:
+		return r.whole(ctx, resp, header, false)
+	case media == "text/event-stream":
+		if err := r.head(ctx, resp.StatusCode, header); err != nil {
+			return err
+		}
+		return r.events(ctx, resp.Body)
+	default:
+		return r.whole(ctx, resp, header, true)
+	}
+}
+
+// events forwards a stream of server-sent events as they come and counts them.
+func (r *request) events(ctx context.Context, body io.Reader) error {
+	er := openai.NewEventReader(body, maxEvent)
+	var buf []byte
+	for done := false; ; {
+		ev, err := er.Next()
+		if errors.Is(err, io.EOF) {
+			if !done {
+				return wire.Errorf(wire.CodeFailure, "worker: the engine ended its answer in the middle")
+			}
+			return nil
+		}
+		if err != nil {
+			return engineError(ctx, err)
+		}
+		if done {
+			continue // nothing follows [DONE]
+		}
+		out := ev.Raw
+		switch {
+		case ev.IsDone():
+			done = true
+		case ev.Data != nil:
+			c, err := openai.ParseChunk(ev.Data)
+			if err != nil {
+				return wire.Errorf(wire.CodeFailure, "worker: the engine sent an event that is not JSON")
+			}
+			r.meter.see(c, ev.Data)
+			if r.meter.overrun() {
+				return wire.Errorf(wire.CodeFailure, "worker: the engine went beyond the output limit of %d tokens", r.meter.plan.maxCompletion)
+			}
+			if c.UsageOnly() && !r.meter.plan.usageAsked {
+				continue
+			}
+			if c.HasUsage {
+				buf = append(buf[:0], "data: "...)
+				if c.UsageOnly() {
+					buf = r.meter.withCost(buf, c)
+				} else if r.meter.plan.runningAsked {
+					buf = append(buf, ev.Data...)
+				} else {
+					buf = c.AppendWithoutUsage(buf)
+				}
+				buf = append(buf, "\n\n"...)
+				out = buf
+			}
+		}
+		if err := r.piece(ctx, out); err != nil {
+			return err
+		}
+	}
+}
+
+// whole forwards an answer that is read to its end first: one JSON value, or
+// an engine's error.
+func (r *request) whole(ctx context.Context, resp *engine.Response, header http.Header, mustBeJSON bool) error {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return engineError(ctx, err)
+	}
+	if len(b) > maxAnswer {
+		return wire.Errorf(wire.CodeFailure, "worker: the engine's answer is above %d bytes", maxAnswer)
+	}
+	if mustBeJSON {
+		c, err := openai.ParseChunk(b)
+		if err != nil {
+			return wire.Errorf(wire.CodeFailure, "worker: the engine's answer is not a JSON object")
+		}
+		r.meter.see(c, nil)
+		if r.meter.overrun() {
+			return wire.Errorf(wire.CodeFailure, "worker: the engine went beyond the output limit of %d tokens", r.meter.plan.maxCompletion)
+		}
+		if c.HasUsage {
+			b = r.meter.withCost(nil, c)
+		}
+	}
+	if err := r.head(ctx, resp.StatusCode, header); err != nil {
+		return err
+	}
+	return r.piece(ctx, b)
+}
+
+func (r *request) head(ctx context.Context, status int, header http.Header) error {
+	r.begun = true
+	return r.send(ctx, &role.Part{ID: r.id, Head: role.EncodeResponse(status, header, nil)})
+}
+
+// piece sends body bytes in parts, waiting for credit. b is not kept.
+func (r *request) piece(ctx context.Context, b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), mux.MaxPart)
+		if err := r.window.Acquire(ctx, n); err != nil {
+			return err
+		}
+		if err := r.send(ctx, &role.Part{ID: r.id, Body: b[:n]}); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func (r *request) send(ctx context.Context, p *role.Part) error {
+	if err := r.s.conn.SendObject(ctx, role.ToProxy(r.s.version, p)); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return nil
+}
+
+// end sends the last part and counts the request.
+func (r *request) end(ctx context.Context, err error) {
+	// What ended the context is the reason, whatever it broke.
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	final := &role.Final{WorkerStart: role.Seconds(r.start), WorkerEnd: role.Seconds(time.Now())}
+	last := role.Part{ID: r.id, Final: final}
+	outcome := role.Complete
+	switch {
+	case err == nil:
+		final.Tokens = r.meter.tokens()
+	case errors.Is(err, errCancelled) && r.begun:
+		// What was made until then is owed; the answer ends here.
+		outcome = role.Cancelled
+		final.Tokens = r.meter.tokens()
+	case errors.Is(err, errCancelled):
+		outcome = role.Cancelled
+		last.Err = errCancelled
+	default:
+		outcome = role.Failed
+		last.Err = engineFailure(err)
+	}
+	r.s.w.stats.End(final.Tokens, outcome)
+	if errors.Is(err, errGone) {
+		return
+	}
+	if err != nil && outcome == role.Failed {
+		r.s.w.log.Warn("request failed", "request", r.id, "err", last.Err)
+	}
+	// The context may be over; the connection says itself when it is.
+	sendCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_ = r.send(sendCtx, &last)
+}
+
+// engineError names a failure while an answer was read.
+func engineError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if errors.Is(err, openai.ErrTooLong) {
+		return wire.Errorf(wire.CodeFailure, "worker: the engine sent an event above %d bytes", maxEvent)
+	}
+	return wire.Errorf(wire.CodeFailure, "worker: the engine broke off in the middle of its answer")
+}
+
+// engineFailure makes any failure into what a proxy may hear.
+func engineFailure(err error) *wire.Error {
+	var werr *wire.Error
+	if errors.As(err, &werr) {
+		return werr
+	}
+	// The engine package's errors name a class and no content.
+	return wire.Errorf(wire.CodeFailure, "worker: engine: %v", err)
+}

@@ -1,0 +1,291 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/internal/wire/mux"
+	"github.com/cocoon-network/cocoon/internal/wire/schema"
+)
+
+// session is one connection to a proxy.
+type session struct {
+	w    *Worker
+	ctx  context.Context // ends with the session
+	conn *mux.Conn
+	peer tee.Peer
+	snap *registry.Snapshot // what the contracts of this session derive from
+
+	// Set by the handshake, read after ready.
+	proxyKey      [32]byte
+	proxyContract cocoon.Address
+	contract      cocoon.Address // our worker contract
+	version       int32
+
+	mu       sync.Mutex
+	ready    bool
+	view     channel.View
+	requests map[cocoon.RequestID]*request
+}
+
+// Time limits of the handshake steps and of payment queries (spec
+// network-protocol 2.7).
+const (
+	stepTimeout    = 30 * time.Second
+	paymentTimeout = 60 * time.Second
+	paymentEvery   = 15 * time.Second
+)
+
+// serve runs one session; the Keeper calls it.
+func (w *Worker) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
+	snap, err := w.cfg.Source.Current()
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s := &session{w: w, ctx: ctx, peer: nc.Peer, snap: snap, requests: map[cocoon.RequestID]*request{}}
+	s.conn = mux.New(nc, mux.Config{Side: mux.Dialer, Level: nc.Peer.Level, Handler: s, Logger: w.log})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if err := s.converse(ctx, ready); err != nil {
+			stop(err)
+		}
+	})
+	err = s.conn.Run(ctx)
+	stop(err)
+	s.close()
+	return context.Cause(ctx)
+}
+
+// converse does the handshake and then keeps payments up to date.
+func (s *session) converse(ctx context.Context, ready func()) error {
+	select {
+	case <-s.conn.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	if err := s.handshake(ctx); err != nil {
+		return err
+	}
+	w := s.w
+	w.mu.Lock()
+	w.sessions[s] = struct{}{}
+	enabled := w.enabled
+	w.mu.Unlock()
+	// The proxy was told the state of a moment ago; say it again in case it
+	// changed in between.
+	s.sendEnabled(enabled)
+	ready()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(paymentEvery):
+		}
+		if err := s.updatePayment(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// handshake is spec network-protocol 4.3.
+func (s *session) handshake(ctx context.Context) error {
+	cfg := &s.w.cfg
+	params := schema.WorkerParams{
+		Flags:              3,
+		WorkerOwnerAddress: cfg.Owner.Friendly(false, cfg.TestOnly),
+		Model:              string(cfg.Model),
+		Coefficient:        cfg.Coefficient,
+		IsTest:             cfg.IsTest,
+		ProxyCnt:           int32(cfg.Proxies),
+		MaxActiveRequests:  int32(cfg.MaxActive),
+		MinProtoVersion:    role.WorkerMinVersion,
+		MaxProtoVersion:    role.WorkerMaxVersion,
+	}
+	connected, err := role.Ask[*schema.WorkerConnectedToProxy](ctx, s.conn, stepTimeout, &schema.WorkerConnectToProxy{Params: params})
+	if err != nil {
+		return err
+	}
+	id, err := role.IdentifyProxy(s.snap, &connected.Params, cfg.IsTest)
+	if err != nil {
+		return err
+	}
+	s.proxyKey, s.proxyContract, s.version = id.Key, id.Contract, id.Version
+	if s.version < role.WorkerMinVersion || s.version > role.WorkerMaxVersion {
+		return fmt.Errorf("the proxy chose protocol version %d, which was not offered", s.version)
+	}
+	if s.contract, err = bindings.WorkerAddress(s.snap, cfg.Owner, s.proxyContract, s.proxyKey); err != nil {
+		return err
+	}
+	if got, err := cocoon.ParseAddress(connected.WorkerScAddress); err != nil || got != s.contract {
+		return fmt.Errorf("the proxy names the worker contract %q, ours is %s: it follows another root contract", connected.WorkerScAddress, s.contract)
+	}
+
+	s.view = cfg.Book.View(s.contract)
+	heard := s.view.Heard()
+	compared, err := role.Ask[*schema.WorkerCompareBalanceWithProxyResult](ctx, s.conn, stepTimeout, &schema.WorkerCompareBalanceWithProxy{
+		TokensCommittedToBlockchain: heard.Committed, TokensCommittedToDb: heard.Durable, MaxTokens: heard.Used,
+	})
+	if err != nil {
+		return err
+	}
+	if compared.ErrorCode != 0 {
+		// The proxy forgot its last moments; ours catches up to what it signed.
+		if _, err := role.Ask[*schema.WorkerExtendedCompareBalanceWithProxyResult](ctx, s.conn, stepTimeout,
+			&schema.WorkerExtendedCompareBalanceWithProxy{TokensCommittedToDb: heard.Durable}); err != nil {
+			return err
+		}
+	}
+	if err := s.learn(compared.SignedPayment, compared.TokensCommittedToDb, compared.MaxTokens); err != nil {
+		return err
+	}
+	s.w.mu.Lock()
+	disabled := !s.w.enabled
+	s.w.mu.Unlock()
+	if _, err := role.Ask[*schema.WorkerProxyHandshakeCompleted](ctx, s.conn, stepTimeout, &schema.WorkerProxyHandshakeComplete{IsDisabled: disabled}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.ready = true
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *session) updatePayment(ctx context.Context) error {
+	st, err := role.Ask[*schema.WorkerPaymentStatus](ctx, s.conn, paymentTimeout, &schema.WorkerUpdatePaymentStatus{})
+	if err != nil {
+		return err
+	}
+	return s.learn(st.SignedPayment, st.DbTokens, st.MaxTokens)
+}
+
+// learn takes over counters and a signed payment the proxy sent. A worker is
+// strict: money it was promised must never shrink (spec network-protocol 4.3).
+func (s *session) learn(p schema.ProxySignedPaymentType, durable, used int64) error {
+	pay, err := role.ReadPayment(p, bindings.WorkerPayout, s.contract, s.proxyKey)
+	if err != nil {
+		return err
+	}
+	if pay == nil {
+		return errors.New("the proxy sent no signed payment")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, err := s.view.Hear(channel.Report{Payment: pay, HasCounters: true, Durable: durable, Used: used})
+	if v.Best().Tokens > s.view.Best().Tokens {
+		// Only what is signed is worth money, so only that is worth a write.
+		if werr := s.w.cfg.Book.Put(s.ctx, s.contract, v); werr != nil {
+			return fmt.Errorf("cannot store payment: %w", werr)
+		}
+	}
+	s.view = v
+	return err
+}
+
+// Query answers the one query a proxy may send (spec changes-2026-04 12.1).
+func (s *session) Query(ctx context.Context, c *mux.Conn, data []byte) ([]byte, error) {
+	o, err := schema.Decode(data)
+	if err != nil {
+		return nil, mux.ErrUnknownFunction
+	}
+	if _, ok := o.(*schema.WorkerChangeModel); ok {
+		return nil, wire.Errorf(wire.CodeError, "cannot change model: no script in config")
+	}
+	return nil, mux.ErrUnknownFunction
+}
+
+// Message takes what the proxy sends; on the reader goroutine.
+func (s *session) Message(c *mux.Conn, data []byte) {
+	o, err := schema.Decode(data)
+	if err != nil {
+		s.w.log.Warn("unreadable message from proxy", "proxy", s.peer.Addr, "err", err)
+		return
+	}
+	s.mu.Lock()
+	ready := s.ready
+	s.mu.Unlock()
+	if !ready {
+		return
+	}
+	switch m := o.(type) {
+	case *schema.ProxyRunQueryEx:
+		s.start(m.RequestID, m.Query, m.Coefficient, m.Timeout, m.EnableDebug)
+	case *schema.ProxyRunQuery:
+		s.start(m.RequestID, m.Query, m.Coefficient, m.Timeout, false)
+	case *schema.ProxyWorkerRequestPayment:
+		if err := s.learn(m.SignedPayment, m.DbTokens, m.MaxTokens); err != nil {
+			s.w.log.Error("closing the connection over money", "proxy", s.peer.Addr, "err", err)
+			s.conn.Close(err)
+		}
+	case *schema.CocoonCancel:
+		s.mu.Lock()
+		r := s.requests[m.RequestID]
+		s.mu.Unlock()
+		if r != nil {
+			r.cancel(errCancelled)
+		}
+	case *schema.CocoonWindow:
+		s.mu.Lock()
+		r := s.requests[m.RequestID]
+		s.mu.Unlock()
+		if r != nil {
+			if err := r.window.Grant(int(m.Bytes)); err != nil {
+				s.conn.Close(err)
+			}
+		}
+	default:
+		s.w.log.Debug("unexpected message from proxy", "type", fmt.Sprintf("%T", o))
+	}
+}
+
+func (s *session) sendEnabled(v bool) {
+	var disabled int32
+	if !v {
+		disabled = 1
+	}
+	// A failure means that the connection is ending anyway.
+	_ = s.conn.SendUrgent(schema.Marshal(&schema.WorkerEnabledDisabled{Disabled: disabled}))
+}
+
+// close ends what runs for this connection: nobody is left to hear it.
+func (s *session) close() {
+	s.w.mu.Lock()
+	delete(s.w.sessions, s)
+	s.w.mu.Unlock()
+	s.mu.Lock()
+	s.ready = false
+	running := make([]*request, 0, len(s.requests))
+	for _, r := range s.requests {
+		running = append(running, r)
+	}
+	s.mu.Unlock()
+	for _, r := range running {
+		r.cancel(errGone)
+	}
+	for _, r := range running {
+		<-r.done
+	}
+}
+
+func (s *session) stat() ConnectionStat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ConnectionStat{
+		Address: s.peer.Addr, Contract: s.proxyContract.Friendly(false, s.w.cfg.TestOnly), Ready: s.ready,
+		Level: s.peer.Level, Verdict: string(s.peer.Kind), EarnedTokens: s.view.Heard().Used,
+	}
+}
+
+func marshalPart(version int32, p *role.Part) []byte { return schema.Marshal(role.ToProxy(version, p)) }
