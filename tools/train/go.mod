@@ -1,0 +1,3 @@
+module github.com/cocoon-network/cocoon/tools/train
+
+go 1.26.0
