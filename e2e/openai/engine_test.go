@@ -1,0 +1,215 @@
+package openai_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const engineModel = "words"
+
+// wordEngine is a small real engine: an OpenAI server that answers with the
+// last message's words backwards, one token a word. A first word can ask it to
+// misbehave: "stall" (one token, then silence), "break" (two tokens, then the
+// connection is cut), "refuse" (status 400), "busy" (status 503).
+type wordEngine struct {
+	*httptest.Server
+
+	mu      sync.Mutex
+	stopped chan time.Time // when a stalled request was cancelled
+	bodies  []map[string]json.RawMessage
+}
+
+func startEngine(t *testing.T) *wordEngine {
+	t.Helper()
+	e := &wordEngine{stopped: make(chan time.Time, 16)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"object":"list","data":[{"id":%q,"object":"model","created":0,"owned_by":"test"}]}`, engineModel)
+	})
+	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("POST /v1/chat/completions", e.serve)
+	mux.HandleFunc("POST /v1/completions", e.serve)
+	e.Server = httptest.NewServer(mux)
+	t.Cleanup(func() { e.CloseClientConnections(); e.Close() })
+	return e
+}
+
+type engineRequest struct {
+	Messages []struct {
+		Content json.RawMessage `json:"content"`
+	} `json:"messages"`
+	Prompt    string `json:"prompt"`
+	Stream    bool   `json:"stream"`
+	N         int    `json:"n"`
+	MaxTokens int    `json:"max_tokens"`
+	Options   struct {
+		Usage bool `json:"include_usage"`
+	} `json:"stream_options"`
+	Tools []struct {
+		Function struct {
+			Name string `json:"name"`
+		} `json:"function"`
+	} `json:"tools"`
+}
+
+// prompt is the last message's text, whole or in parts.
+func (r engineRequest) prompt() string {
+	if len(r.Messages) == 0 {
+		return r.Prompt
+	}
+	content := r.Messages[len(r.Messages)-1].Content
+	var text string
+	if json.Unmarshal(content, &text) == nil {
+		return text
+	}
+	var parts []struct {
+		Text string `json:"text"`
+	}
+	_ = json.Unmarshal(content, &parts)
+	for _, p := range parts {
+		text += p.Text
+	}
+	return text
+}
+
+func (e *wordEngine) serve(w http.ResponseWriter, r *http.Request) {
+	var raw map[string]json.RawMessage
+	var req engineRequest
+	body := json.NewDecoder(r.Body)
+	if err := body.Decode(&raw); err != nil {
+		http.Error(w, "bad body", http.StatusBadRequest)
+		return
+	}
+	whole, _ := json.Marshal(raw)
+	if err := json.Unmarshal(whole, &req); err != nil {
+		http.Error(w, "bad body", http.StatusBadRequest)
+		return
+	}
+	e.mu.Lock()
+	e.bodies = append(e.bodies, raw)
+	e.mu.Unlock()
+	words := strings.Fields(req.prompt())
+	mode := ""
+	if len(words) > 0 {
+		mode = words[0]
+	}
+	w.Header().Set("Content-Type", "application/json")
+	switch mode {
+	case "refuse":
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":{"message":"the engine refuses this","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}`)
+		return
+	case "busy":
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, `{"error":{"message":"busy","type":"server_error","param":null,"code":"busy"}}`)
+		return
+	}
+	var out []string
+	for i := len(words) - 1; i >= 0; i-- {
+		out = append(out, words[i])
+	}
+	finish := "stop"
+	if req.MaxTokens > 0 && len(out) > req.MaxTokens {
+		out, finish = out[:req.MaxTokens], "length"
+	}
+	n := max(req.N, 1)
+	usage := fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":1}}`, len(words), n*len(out), len(words)+n*len(out))
+	a := answerForm{chat: strings.HasSuffix(r.URL.Path, "/chat/completions"), finish: finish}
+	if len(req.Tools) > 0 {
+		a.tool = req.Tools[0].Function.Name
+	}
+	if !req.Stream {
+		var choices []string
+		for i := range n {
+			choices = append(choices, a.whole(i, strings.Join(out, " ")))
+		}
+		fmt.Fprintf(w, `{"id":"e1","object":%q,"created":1,"model":%q,"choices":[%s],"usage":%s}`, a.object(false), engineModel, strings.Join(choices, ","), usage)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	flush := http.NewResponseController(w)
+	send := func(choices, usage string) {
+		fmt.Fprintf(w, "data: {\"id\":\"e1\",\"object\":%q,\"created\":1,\"model\":%q,\"choices\":[%s],\"usage\":%s}\n\n", a.object(true), engineModel, choices, usage)
+		_ = flush.Flush()
+	}
+	for i := range n {
+		for k, word := range out {
+			if k > 0 {
+				word = " " + word
+			}
+			send(a.piece(i, word, k == 0), "null")
+			switch {
+			case mode == "stall":
+				<-r.Context().Done()
+				e.stopped <- time.Now()
+				return
+			case mode == "break" && k == 1:
+				panic(http.ErrAbortHandler)
+			}
+		}
+		send(a.last(i), "null")
+	}
+	if req.Options.Usage {
+		send("", usage)
+	}
+	fmt.Fprint(w, "data: [DONE]\n\n")
+}
+
+// answerForm writes choices in the form that was asked for.
+type answerForm struct {
+	chat         bool
+	tool, finish string
+}
+
+func (a answerForm) object(stream bool) string {
+	switch {
+	case !a.chat:
+		return "text_completion"
+	case stream:
+		return "chat.completion.chunk"
+	}
+	return "chat.completion"
+}
+
+func (a answerForm) whole(i int, text string) string {
+	q := quote(text)
+	switch {
+	case !a.chat:
+		return fmt.Sprintf(`{"index":%d,"text":%s,"logprobs":null,"finish_reason":%q}`, i, q, a.finish)
+	case a.tool != "":
+		return fmt.Sprintf(`{"index":%d,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":%q,"arguments":%s}}]},"finish_reason":"tool_calls"}`, i, a.tool, quote(`{"text":`+q+`}`))
+	}
+	return fmt.Sprintf(`{"index":%d,"message":{"role":"assistant","content":%s},"logprobs":null,"finish_reason":%q}`, i, q, a.finish)
+}
+
+func (a answerForm) piece(i int, word string, first bool) string {
+	switch {
+	case !a.chat:
+		return fmt.Sprintf(`{"index":%d,"text":%s,"logprobs":null,"finish_reason":null}`, i, quote(word))
+	case a.tool != "" && first:
+		return fmt.Sprintf(`{"index":%d,"delta":{"role":"assistant","tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":%q,"arguments":%s}}]},"finish_reason":null}`, i, a.tool, quote(word))
+	case a.tool != "":
+		return fmt.Sprintf(`{"index":%d,"delta":{"tool_calls":[{"index":0,"function":{"arguments":%s}}]},"finish_reason":null}`, i, quote(word))
+	case first:
+		return fmt.Sprintf(`{"index":%d,"delta":{"role":"assistant","content":%s},"finish_reason":null}`, i, quote(word))
+	}
+	return fmt.Sprintf(`{"index":%d,"delta":{"content":%s},"finish_reason":null}`, i, quote(word))
+}
+
+func (a answerForm) last(i int) string {
+	switch {
+	case !a.chat:
+		return fmt.Sprintf(`{"index":%d,"text":"","logprobs":null,"finish_reason":%q}`, i, a.finish)
+	case a.tool != "":
+		return fmt.Sprintf(`{"index":%d,"delta":{},"finish_reason":"tool_calls"}`, i)
+	}
+	return fmt.Sprintf(`{"index":%d,"delta":{},"finish_reason":%q}`, i, a.finish)
+}
+
+func quote(s string) string { b, _ := json.Marshal(s); return string(b) }
