@@ -30,10 +30,14 @@ type sandbox struct {
 	accs  map[addr]*account
 	names map[addr]string
 	// people have no code; contracts that are not deployed yet are not people.
-	people  map[addr]bool
-	queue   []queued
-	created *big.Int // coins that tests brought in
-	burnt   *big.Int // fees
+	people map[addr]bool
+	queue  []queued
+	// choose picks the next of n deliverable messages; nil takes the oldest. Only
+	// the order between two accounts is promised by the chain.
+	choose  func(n int) int
+	seen    func(step) // every transaction
+	created *big.Int   // coins that tests brought in
+	burnt   *big.Int   // fees
 }
 
 type addr [32]byte
@@ -44,8 +48,9 @@ type account struct {
 }
 
 type queued struct {
-	lt  uint64
-	msg *cell.Cell
+	lt       uint64
+	from, to addr
+	msg      *cell.Cell
 }
 
 // A step is one transaction.
@@ -58,6 +63,9 @@ type step struct {
 	fees     *big.Int
 	out      []outMsg
 	bounced  bool // the inbound message was a bounce
+	value    *big.Int
+	body     *cell.Cell
+	before   *cell.Cell // data, nil if there was none
 }
 
 func (s step) ok() bool { return s.skip == "" && s.exit == 0 && s.action == 0 }
@@ -228,7 +236,7 @@ func (s *sandbox) post(l letter) {
 		Amount: tlb.FromNanoTON(big.NewInt(l.value)), CreatedLT: s.lt, CreatedAt: s.now, StateInit: l.init, Body: l.body,
 	}))
 	s.created.Add(s.created, big.NewInt(l.value))
-	s.queue = append(s.queue, queued{s.lt, msg})
+	s.queue = append(s.queue, queued{s.lt, l.from, l.to, msg})
 }
 
 // run delivers what is queued, by logical time.
@@ -246,12 +254,24 @@ func (s *sandbox) run() []step {
 	return steps
 }
 
-// deliver takes the oldest message; people's mail makes no transaction.
+// deliver takes the next message; people's mail makes no transaction.
 func (s *sandbox) deliver() (step, bool) {
 	s.t.Helper()
 	slices.SortStableFunc(s.queue, func(a, b queued) int { return cmp.Compare(a.lt, b.lt) })
-	next := s.queue[0]
-	s.queue = s.queue[1:]
+	pick := 0
+	if s.choose != nil {
+		var first []int
+		pairs := map[[2]addr]bool{}
+		for i, q := range s.queue {
+			if pair := [2]addr{q.from, q.to}; !pairs[pair] {
+				pairs[pair] = true
+				first = append(first, i)
+			}
+		}
+		pick = first[s.choose(len(first))]
+	}
+	next := s.queue[pick]
+	s.queue = slices.Delete(s.queue, pick, pick+1)
 	msg := must1(tvm.PrepareMessage(next.msg))
 	in := msg.Message().AsInternal()
 	to := fromTU(in.DstAddr)
@@ -270,6 +290,9 @@ func (s *sandbox) execute(to addr, acc *account, msg *tvm.PreparedMessage) step 
 		s.t.Fatalf("execute on %s: %v", s.name(to), err)
 	}
 	st := step{to: to, exit: res.ExitCode, gas: res.GasUsed, fees: new(big.Int)}
+	if old := acc.prepared.State(); old != nil && old.StateInit != nil {
+		st.before = old.StateInit.Data
+	}
 	if res.TransactionCell == nil {
 		st.skip = "not accepted"
 		return st
@@ -283,7 +306,7 @@ func (s *sandbox) execute(to addr, acc *account, msg *tvm.PreparedMessage) step 
 		st.action = desc.ActionPhase.ResultCode
 	}
 	if in, ok := msg.Message().Msg.(*tlb.InternalMessage); ok {
-		st.from, st.bounced = fromTU(in.SrcAddr), in.Bounced
+		st.from, st.bounced, st.value, st.body = fromTU(in.SrcAddr), in.Bounced, in.Amount.Nano(), in.Body
 	}
 	s.burnt.Add(s.burnt, tx.TotalFees.Coins.Nano())
 	st.fees.Add(st.fees, tx.TotalFees.Coins.Nano())
@@ -294,12 +317,15 @@ func (s *sandbox) execute(to addr, acc *account, msg *tvm.PreparedMessage) step 
 		s.burnt.Add(s.burnt, m.FwdFee.Nano())
 		st.fees.Add(st.fees, m.FwdFee.Nano())
 		st.out = append(st.out, outMsg{fromTU(m.DstAddr), m.Amount.Nano(), m.Bounce, m.Bounced, m.Body})
-		s.queue = append(s.queue, queued{m.CreatedLT, o.Cell})
+		s.queue = append(s.queue, queued{m.CreatedLT, to, fromTU(m.DstAddr), o.Cell})
 		if s.people[fromTU(m.DstAddr)] {
 			s.received(fromTU(m.DstAddr), m.Amount.Nano())
 		}
 	}
 	s.lt = max(s.lt, res.EndLT)
+	if s.seen != nil {
+		s.seen(st)
+	}
 	return st
 }
 
@@ -382,7 +408,7 @@ func (s *sandbox) unaccounted() *big.Int {
 	}
 	for _, q := range s.queue {
 		in := must1(tvm.PrepareMessage(q.msg)).Message().AsInternal()
-		if !s.people[fromTU(in.DstAddr)] {
+		if !s.people[q.to] {
 			sum.Add(sum, in.Amount.Nano())
 		}
 	}
