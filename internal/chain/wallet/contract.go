@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/contracts"
 	tonwallet "github.com/xssnick/tonutils-go/ton/wallet"
 	"github.com/xssnick/tonutils-go/tvm/cell"
 )
@@ -73,7 +74,7 @@ type Contract struct {
 	// messages are bound to one network.
 	GlobalID int32
 	// Owner and Code are of the node wallet only: the account that keeps
-	// control over it, and the contract's code as a bag of cells.
+	// control over it, and the contract's code as a bag of cells; nil = ours.
 	Owner cocoon.Address
 	Code  []byte
 }
@@ -113,8 +114,12 @@ func (c Contract) stateInit() (*cell.Cell, error) {
 		data.MustStoreUInt(0, 32).MustStoreUInt(uint64(c.id()), 32).
 			MustStoreSlice(c.PublicKey[:], 256).MustStoreUInt(0, 1)
 	case Node:
+		boc := c.Code
+		if boc == nil {
+			boc = contracts.Wallet()
+		}
 		var err error
-		if code, err = cell.FromBOC(c.Code); err != nil {
+		if code, err = cell.FromBOC(boc); err != nil {
 			return nil, fmt.Errorf("node wallet code: %w", err)
 		}
 		if c.Owner.IsZero() {
@@ -125,7 +130,13 @@ func (c Contract) stateInit() (*cell.Cell, error) {
 	default:
 		return nil, fmt.Errorf("%w (%d)", ErrKind, c.Kind)
 	}
-	return cell.BeginCell().MustStoreUInt(0b00110, 5).MustStoreRef(code).MustStoreRef(data.EndCell()).EndCell(), nil
+	return stateInitCell(code, data.EndCell()), nil
+}
+
+// stateInitCell is a StateInit with code and data and nothing else (spec
+// contracts 2.2).
+func stateInitCell(code, data *cell.Cell) *cell.Cell {
+	return cell.BeginCell().MustStoreUInt(0b00110, 5).MustStoreRef(code).MustStoreRef(data).EndCell()
 }
 
 // Address returns the contract's address in workchain 0.

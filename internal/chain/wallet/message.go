@@ -36,6 +36,22 @@ func Comment(text string) []byte {
 	return b.EndCell().ToBOC()
 }
 
+// Deploy returns the message that creates the contract of the given code and
+// data, both bags of cells, in workchain 0 and gives it amount. Its To is the
+// contract's address.
+func Deploy(code, data []byte, amount coins.Nano) (Message, error) {
+	codeCell, err := cell.FromBOC(code)
+	if err != nil {
+		return Message{}, fmt.Errorf("code to deploy: %w", err)
+	}
+	dataCell, err := cell.FromBOC(data)
+	if err != nil {
+		return Message{}, fmt.Errorf("data to deploy: %w", err)
+	}
+	init := stateInitCell(codeCell, dataCell)
+	return Message{To: cocoon.Address{Hash: init.HashKey()}, Amount: amount, Init: init.ToBOC()}, nil
+}
+
 // cell builds the message as the reference node does: the body in a reference,
 // all fees, times and the source left zero for the wallet to fill (spec
 // contracts 2.4).

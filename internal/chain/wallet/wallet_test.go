@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
-	"github.com/cocoon-network/cocoon/contracts"
 	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/devnet"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
@@ -59,7 +58,6 @@ func (w *world) config(t *testing.T, kind Kind) Config {
 		Contract: Contract{Kind: kind, GlobalID: w.chain.GlobalID()}}
 	if kind == Node {
 		c.Contract.Owner = w.chain.FaucetAddress()
-		c.Contract.Code = contracts.Wallet()
 	}
 	return c
 }
