@@ -27,19 +27,35 @@ const walletCodeDepth = 6
 // ProxyAddress returns the proxy contract of a proxy key and its owner under
 // the root s.
 func ProxyAddress(s *registry.Snapshot, proxyKey [32]byte, owner cocoon.Address) (cocoon.Address, error) {
-	return derive("proxy", s.Params, s.Params.ProxyCode, ChildCodes, proxyData(s.Root, proxyKey, owner))
+	return proxyContract(s, proxyKey, owner).address()
 }
 
 // ClientAddress returns the client contract of a client wallet at a proxy
 // contract.
 func ClientAddress(s *registry.Snapshot, clientOwner, proxy cocoon.Address, proxyKey [32]byte) (cocoon.Address, error) {
-	return derive("client", s.Params, s.Params.ClientCode, NoCodes, clientData(s.Params, clientOwner, proxy, proxyKey))
+	return clientContract(s, clientOwner, proxy, proxyKey).address()
 }
 
 // WorkerAddress returns the worker contract of a payout address at a proxy
 // contract.
 func WorkerAddress(s *registry.Snapshot, workerOwner, proxy cocoon.Address, proxyKey [32]byte) (cocoon.Address, error) {
-	return derive("worker", s.Params, s.Params.WorkerCode, NoCodes, workerData(workerOwner, proxy, proxyKey))
+	return workerContract(s, workerOwner, proxy, proxyKey).address()
+}
+
+// ProxyInit returns the StateInit, a bag of cells, that deploys the contract
+// at ProxyAddress.
+func ProxyInit(s *registry.Snapshot, proxyKey [32]byte, owner cocoon.Address) ([]byte, error) {
+	return proxyContract(s, proxyKey, owner).stateInit()
+}
+
+// ClientInit returns the StateInit that deploys the contract at ClientAddress.
+func ClientInit(s *registry.Snapshot, clientOwner, proxy cocoon.Address, proxyKey [32]byte) ([]byte, error) {
+	return clientContract(s, clientOwner, proxy, proxyKey).stateInit()
+}
+
+// WorkerInit returns the StateInit that deploys the contract at WorkerAddress.
+func WorkerInit(s *registry.Snapshot, workerOwner, proxy cocoon.Address, proxyKey [32]byte) ([]byte, error) {
+	return workerContract(s, workerOwner, proxy, proxyKey).stateInit()
 }
 
 // WalletAddress returns the node wallet of a key and the owner who controls
@@ -53,7 +69,7 @@ func WalletAddress(publicKey [32]byte, owner cocoon.Address) (cocoon.Address, er
 }
 
 // The initial data of each contract (spec network-protocol 7.2). All but the
-// wallet's end with a reference to the params cell, which derive appends.
+// wallet's end with a reference to the params cell, which newInitial appends.
 
 func proxyData(root cocoon.Address, proxyKey [32]byte, owner cocoon.Address) *writer {
 	w := newWriter().addr(owner).hash(proxyKey).addr(root)
@@ -77,25 +93,54 @@ func walletData(publicKey [32]byte, owner cocoon.Address) *writer {
 	return w.addr(owner)
 }
 
-// derive computes the address of a contract that starts with code and data,
-// its params rendered with mask.
-func derive(contract string, p registry.Params, code []byte, mask CodeMask, data *writer) (cocoon.Address, error) {
+// initial is a contract before its deployment.
+type initial struct {
+	code, data *cell.Cell
+	err        error
+}
+
+func proxyContract(s *registry.Snapshot, proxyKey [32]byte, owner cocoon.Address) initial {
+	return newInitial("proxy", s.Params, s.Params.ProxyCode, ChildCodes, proxyData(s.Root, proxyKey, owner))
+}
+
+func clientContract(s *registry.Snapshot, owner, proxy cocoon.Address, proxyKey [32]byte) initial {
+	return newInitial("client", s.Params, s.Params.ClientCode, NoCodes, clientData(s.Params, owner, proxy, proxyKey))
+}
+
+func workerContract(s *registry.Snapshot, owner, proxy cocoon.Address, proxyKey [32]byte) initial {
+	return newInitial("worker", s.Params, s.Params.WorkerCode, NoCodes, workerData(owner, proxy, proxyKey))
+}
+
+// newInitial completes data with the params cell, rendered with mask.
+func newInitial(contract string, p registry.Params, code []byte, mask CodeMask, data *writer) (c initial) {
 	if code == nil {
-		return cocoon.Address{}, fmt.Errorf("%s address: %w", contract, ErrNoCode)
+		return initial{err: fmt.Errorf("%s contract: %w", contract, ErrNoCode)}
 	}
-	codeCell, err := parseBoC(code, maxStorageBytes, maxStorageCells)
-	if err != nil {
-		return cocoon.Address{}, fmt.Errorf("%s code: %w", contract, err)
+	if c.code, c.err = parseBoC(code, maxStorageBytes, maxStorageCells); c.err != nil {
+		return initial{err: fmt.Errorf("%s code: %w", contract, c.err)}
 	}
 	params, err := paramsCell(p, mask)
-	if err != nil {
-		return cocoon.Address{}, fmt.Errorf("%s address: %w", contract, err)
+	if err == nil {
+		c.data, err = data.ref(params).end()
 	}
-	dataCell, err := data.ref(params).end()
 	if err != nil {
-		return cocoon.Address{}, fmt.Errorf("%s address: %w", contract, err)
+		return initial{err: fmt.Errorf("%s contract: %w", contract, err)}
 	}
-	return stateInitAddress(codeCell.HashKey(), codeCell.Depth(), dataCell), nil
+	return c
+}
+
+func (c initial) address() (cocoon.Address, error) {
+	if c.err != nil {
+		return cocoon.Address{}, c.err
+	}
+	return stateInitAddress(c.code.HashKey(), c.code.Depth(), c.data), nil
+}
+
+func (c initial) stateInit() ([]byte, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	return newWriter().uint(0b00110, 5).ref(c.code).ref(c.data).serialize()
 }
 
 // stateInitAddress hashes the StateInit cell of spec contracts 2.2 from what

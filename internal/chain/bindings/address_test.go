@@ -224,6 +224,27 @@ func TestMainnetAddresses(t *testing.T) {
 	}
 }
 
+// TestStateInits holds each StateInit against the address it deploys.
+func TestStateInits(t *testing.T) {
+	s := vectorSnapshot()
+	for _, c := range []struct {
+		want cocoon.Address
+		init func() ([]byte, error)
+	}{
+		{toyProxy, func() ([]byte, error) { return ProxyInit(s, proxyKey, proxyOwner) }},
+		{toyClient, func() ([]byte, error) { return ClientInit(s, clientOwner, toyProxy, proxyKey) }},
+		{toyWorker, func() ([]byte, error) { return WorkerInit(s, workerOwner, toyProxy, proxyKey) }},
+	} {
+		b, err := c.init()
+		if err != nil || hashOf(t, b) != hex.EncodeToString(c.want.Hash[:]) {
+			t.Errorf("StateInit of %v: %x, %v", c.want, b, err)
+		}
+	}
+	if _, err := ProxyInit(&registry.Snapshot{}, proxyKey, proxyOwner); !errors.Is(err, ErrNoCode) {
+		t.Errorf("no code: %v", err)
+	}
+}
+
 func TestAddressErrors(t *testing.T) {
 	s := vectorSnapshot()
 	s.Params.ProxyCode = nil
