@@ -20,7 +20,8 @@ import (
 // Backend runs inference calls.
 type Backend interface {
 	// Do runs one call and returns when the head of the answer is there. Its
-	// errors are *openai.Error.
+	// errors are *openai.Error. The end of ctx cancels the call, also after Do
+	// returned.
 	Do(ctx context.Context, call *Call) (*Answer, error)
 	// Models lists what live workers serve now.
 	Models(ctx context.Context) ([]Model, error)
@@ -52,7 +53,8 @@ type Answer struct {
 	// Header is the engine's, as the worker sent it: foreign.
 	Header http.Header
 	// Body ends with io.EOF only after the peer said that the answer is
-	// complete. An answer that was cut ends with an *openai.Error.
+	// complete. An answer that was cut ends with an *openai.Error. Close may
+	// come from another goroutine while Read waits.
 	Body io.ReadCloser
 	// Peer says who answered.
 	Peer Peer

@@ -55,6 +55,9 @@ type Config struct {
 	// KeepAlive is how long a stream may be silent before a comment is sent;
 	// 0 = never.
 	KeepAlive time.Duration
+	// Reference says that workers of the reference network may serve calls;
+	// fields that they refuse are then refused here.
+	Reference bool
 	// Ready says whether calls can be served now; nil = some model is served.
 	Ready func(context.Context) error
 }

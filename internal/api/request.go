@@ -62,14 +62,18 @@ func (g *Gateway) parseRequest(path string, header http.Header, body []byte) (*r
 	rq := &request{Call: Call{Path: path, ContentType: "application/json"}}
 	raw, _ := o.Get("model")
 	rq.Model, _ = openai.String(raw)
-	for _, step := range []func() *openai.Error{
-		func() *openai.Error { return rq.choices(g, header, o) },
-		func() *openai.Error { return rq.streaming(o) },
-		func() *openai.Error { return rq.limits(g, path, o) },
-	} {
-		if fail := step(); fail != nil {
-			return nil, fail
-		}
+	fail := rq.choices(g, header, o)
+	if fail == nil {
+		fail = rq.streaming(o)
+	}
+	if fail == nil {
+		fail = rq.limits(g, path, o)
+	}
+	if fail == nil && g.cfg.Reference {
+		fail = forReference(path, o)
+	}
+	if fail != nil {
+		return nil, fail
 	}
 	rq.Body, err = o.AppendJSON(make([]byte, 0, len(body)+128))
 	if err != nil {
