@@ -36,6 +36,8 @@ const (
 	writeTime       = 10 * time.Second
 )
 
+var queryTag = tl.CRC("adnl.message.query query_id:int256 query:bytes = adnl.Message")
+
 // answerFunc answers one query. It is called in a goroutine of its own.
 type answerFunc func(ctx context.Context, query tl.Serializable) tl.Serializable
 
@@ -135,6 +137,8 @@ func (s *server) drop() {
 	}
 }
 
+func newReader(conn net.Conn) *bufio.Reader { return bufio.NewReaderSize(conn, 4<<10) }
+
 // peer is one client's encrypted connection.
 type peer struct {
 	conn net.Conn
@@ -168,7 +172,15 @@ func (s *server) serve(ctx context.Context, conn net.Conn) error {
 		}
 		msg, err := parseTL(data)
 		if err != nil {
-			return err
+			// A query of another schema deserves an answer.
+			if len(data) < 36 || binary.LittleEndian.Uint32(data) != queryTag {
+				return err
+			}
+			refusal := lsError(codeError, "SIMULATED chain: the query is not known or cut short")
+			if err := p.send(adnl.MessageAnswer{ID: data[4:36], Data: refusal}); err != nil {
+				return err
+			}
+			continue
 		}
 		switch m := msg.(type) {
 		case adnl.MessageQuery:
@@ -222,7 +234,7 @@ func parseTL(data []byte) (msg tl.Serializable, err error) {
 // handshake reads the client's first 256 bytes: our key id, its one-time key,
 // and the secrets of both directions encrypted for us.
 func (s *server) handshake(conn net.Conn) (*peer, error) {
-	p := &peer{conn: conn, r: bufio.NewReaderSize(conn, 4<<10)}
+	p := &peer{conn: conn, r: newReader(conn)}
 	var b [256]byte
 	if _, err := io.ReadFull(p.r, b[:]); err != nil {
 		return nil, err
@@ -274,7 +286,12 @@ func (p *peer) read() ([]byte, error) {
 	return b[32 : n-32], nil
 }
 
-func (p *peer) send(m tl.Serializable) error {
+func (p *peer) send(m tl.Serializable) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("answer cannot be written: %v", v)
+		}
+	}()
 	b, err := tl.Serialize(m, true)
 	if err != nil {
 		return err
