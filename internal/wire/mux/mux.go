@@ -7,7 +7,7 @@
 // write, so that a hundred small messages cost one system call and one TLS
 // record, and never waits for more. What a peer can make us hold is bounded:
 // the send queue in bytes, queries in number, answers by RecvQueue. A quiet
-// connection holds no buffers but a kilobyte.
+// connection holds no buffers but two kilobytes.
 //
 // Owns: Conn, SendWindow, RecvQueue.
 // Imports: wire, wire/tl, wire/schema.

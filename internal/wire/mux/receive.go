@@ -18,17 +18,19 @@ const (
 	// maxErrorText is how much of an error's text is sent or kept.
 	maxErrorText = 1 << 10
 
-	// smallRead is the read buffer of a quiet connection, bigRead that of a
-	// busy one.
-	smallRead = 1 << 10
-	bigRead   = 32 << 10
+	// smallRead is the read buffer that each connection has, bigRead the one
+	// that it borrows while reads fill what they are given. A TLS record fills
+	// the big one.
+	smallRead = 2 << 10
+	bigRead   = 16 << 10
 	// firstPart is how much is allocated for a packet on its length alone.
 	// More comes as its bytes do.
 	firstPart = 16 << 10
 )
 
-// source reads from the connection through a small buffer of its own, or
-// through a big shared one while reads bring more than the small one holds.
+// source reads from the connection through a small buffer of its own, and
+// through a big borrowed one after reads that were full: then more is waiting.
+// So a quiet connection waits with the small one.
 type source struct {
 	conn   *Conn
 	buf    []byte // read and not used yet; in small or *big
@@ -78,7 +80,7 @@ func (s *source) fill() error {
 		s.release()
 	}
 	n, err := s.read(p)
-	s.buf, s.busy = p[:n], n >= smallRead
+	s.buf, s.busy = p[:n], n == len(p)
 	return err
 }
 
