@@ -220,6 +220,14 @@ func (s *state) worker(owner cocoon.Address) Worker {
 	return Worker{Owner: owner}
 }
 
+// Totals returns the sums of the counters over all clients, which are those
+// over all workers as well.
+func (l *Ledger) Totals() channel.Counters {
+	l.j.mu.RLock()
+	defer l.j.mu.RUnlock()
+	return l.s.total
+}
+
 // Clients returns all client accounts in the order of their owners.
 func (l *Ledger) Clients() []Client {
 	l.j.mu.RLock()

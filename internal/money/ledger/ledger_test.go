@@ -114,6 +114,15 @@ func TestResume(t *testing.T) {
 	if m2, err := l.Mark(ctx); err != nil || m2.Seqno != 2 || m2.Session == m.Session {
 		t.Errorf("the next session's mark is %+v, %v", m2, err)
 	}
+	var sum channel.Counters
+	for _, c := range l.Clients() {
+		sum.Used += c.Counters.Used
+		sum.Durable += c.Counters.Durable
+		sum.Committed += c.Counters.Committed
+	}
+	if got := l.Totals(); got != sum || got.Used != 66 || got.Committed != 55 {
+		t.Errorf("totals are %+v, the sum is %+v", got, sum)
+	}
 	if c := l.Client(owner(99)); c != (channel.Counters{}) {
 		t.Errorf("an unknown client has %+v", c)
 	}

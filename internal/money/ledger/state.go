@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -38,7 +39,8 @@ type session struct {
 // the same way when they are written and when they are replayed.
 type state struct {
 	clients, workers map[cocoon.Address]*account
-	touched          []*account // applied, not yet flushed
+	touched          []*account       // applied, not yet flushed
+	total            channel.Counters // over all clients
 
 	recent  map[cocoon.RequestID]Charge
 	order   []cocoon.RequestID // of recent, a ring
@@ -75,10 +77,12 @@ func (s *state) checkCharge(c Charge) (known bool, err error) {
 		}
 		return true, nil
 	}
-	for _, a := range []*account{s.clients[c.Client], s.workers[c.Worker]} {
-		if a != nil && a.counters.Used > math.MaxInt64-c.Tokens {
-			return false, fmt.Errorf("%w: counter overflow", ErrCharge)
-		}
+	most := s.total.Used // no client is above it
+	if a := s.workers[c.Worker]; a != nil {
+		most = max(most, a.counters.Used)
+	}
+	if most > math.MaxInt64-c.Tokens {
+		return false, fmt.Errorf("%w: counter overflow", ErrCharge)
 	}
 	return false, nil
 }
@@ -90,6 +94,7 @@ func (s *state) charge(c Charge) {
 		a.dirty = true
 		s.touched = append(s.touched, a)
 	}
+	s.total.Used += c.Tokens
 	s.remember(c)
 }
 
@@ -132,9 +137,12 @@ func (s *state) confirm(seqno uint32) error {
 	}
 	s.confirmed = seqno
 	for _, m := range []map[cocoon.Address]*account{s.clients, s.workers} {
-		for _, a := range m {
+		for owner, a := range m {
 			n := 0
 			for n < len(a.marked) && a.marked[n].seqno <= seqno {
+				if a == s.clients[owner] {
+					s.total.Committed += a.marked[n].used - a.counters.Committed
+				}
 				a.counters.Committed = a.marked[n].used
 				n++
 			}
@@ -163,6 +171,7 @@ func (s *state) flushed() {
 		a.counters.Durable = a.counters.Used
 	}
 	s.touched = s.touched[:0]
+	s.total.Durable = s.total.Used
 }
 
 // apply implements machine.
@@ -188,11 +197,21 @@ func (s *state) apply(d *decoder) error {
 		if err := a.check(); err != nil {
 			return err
 		}
-		if kind == recClient {
-			s.clients[owner] = a
-		} else {
-			s.workers[owner] = a
+		m := s.clients
+		if kind == recWorker {
+			m = s.workers
 		}
+		if m[owner] != nil {
+			return errors.New("an account that occurs twice")
+		}
+		if kind == recClient {
+			if s.total.Used > math.MaxInt64-a.counters.Used {
+				return fmt.Errorf("%w: overflow", channel.ErrCounters)
+			}
+			s.total.Used += a.counters.Used
+			s.total.Committed += a.counters.Committed
+		}
+		m[owner] = a
 	case recRecent:
 		c := d.charge()
 		if _, known := s.recent[c.RequestID]; d.err == nil && !known {
