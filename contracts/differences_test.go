@@ -66,6 +66,8 @@ func scenarios() []scenario {
 		{name: "client_grant_refund", from: "excess", value: 200 * mTON, data: client(0, 20*ton, 0), body: signed(proxyKey, tokensPayload(opGrantRefund, q, 100_000_001, v.clientAddr), excessTo)},
 		{name: "worker_last_payout", from: "excess", value: 200 * mTON, data: worker(0, 40_000_000), body: signed(proxyKey, tokensPayload(opLastPayout, q, 100_000_000, v.workerAddr), excessTo)},
 
+		{name: "client_grant_refund_closing", from: "excess", value: 200 * mTON, data: client(1, 20*ton, epoch+9), body: signed(proxyKey, tokensPayload(opGrantRefund, q, 100_000_001, v.clientAddr), excessTo)},
+
 		// The proxy gets earnings and stake only; refunds stay payable; sweep.
 		{name: "proxy_close_complete", from: "excess", value: 200 * mTON, data: proxy(1, 3*ton, 10*ton, epoch), body: signed(proxyKey, closePayload(opCloseComplete, q, v.proxyAddr), excessTo)},
 		{name: "proxy_refund_granted_closed", from: "client", value: 200 * mTON, data: proxy(2, 0, 0, epoch+year), body: granted},
@@ -84,6 +86,7 @@ func scenarios() []scenario {
 		{name: "client_bounced_request_refund_1", from: "proxy", value: 90 * mTON, bounced: true, data: client(1, 2500*mTON, epoch+43200), body: asked(1, 2500*mTON, clientPayment(payloadGranted, 5*ton, excessTo))},
 		{name: "client_bounced_request_refund_2", from: "proxy", value: 90 * mTON, bounced: true, data: client(2, 0, epoch-1), body: forced},
 		{name: "client_bounced_grant_refund", from: "proxy", value: 90 * mTON, bounced: true, data: client(2, 0, 0), body: granted},
+		{name: "client_bounced_grant_refund_closing", from: "proxy", value: 90 * mTON, bounced: true, data: client(2, 0, epoch+9), body: granted},
 		{name: "client_bounced_by_stranger", from: "excess", value: 90 * mTON, bounced: true, data: client(2, 0, 0), body: granted},
 		{name: "worker_bounced_payout", from: "proxy", value: 90 * mTON, bounced: true, data: worker(0, 100_000_000), body: owed(0, 100_000_000, 1900*mTON, 100*mTON)},
 		{name: "worker_bounced_last_payout", from: "proxy", value: 90 * mTON, bounced: true, data: worker(2, 100_000_000), body: owed(2, 100_000_000, 1140*mTON, 60*mTON)},
@@ -346,10 +349,10 @@ func TestRefusedRefundIsRestored(t *testing.T) {
 		}, 1, epoch - 1},
 		{"grant refund while open", clientState{balance: 20 * ton}, proxyState{}, func(n *network) []step {
 			return n.ask(excessTo, n.client, 700*mTON, n.grantRefund(0))
-		}, 1, 0},
+		}, 0, 0},
 		{"grant refund while closing", clientState{state: 1, unlock: epoch + 9, balance: 20 * ton}, proxyState{}, func(n *network) []step {
 			return n.ask(excessTo, n.client, 700*mTON, n.grantRefund(0))
-		}, 1, 0},
+		}, 1, epoch + 9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := newNetwork(t, opening{client: c.client, proxy: c.proxy, pool: -10 * ton})
