@@ -58,6 +58,9 @@ type Config struct {
 	// Reference says that workers of the reference network may serve calls;
 	// fields that they refuse are then refused here.
 	Reference bool
+	// Simulated says that the network's hardware is simulated: then every
+	// answer's header and every log line says so too.
+	Simulated bool
 	// Ready says whether calls can be served now; nil = some model is served.
 	Ready func(context.Context) error
 }
@@ -107,6 +110,9 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{cfg: cfg, log: cfg.Logger, guard: guard, calls: make(chan struct{}, cfg.MaxCalls)}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Simulated {
+		g.log = g.log.With("network", "SIMULATED")
 	}
 	return g, nil
 }
@@ -160,6 +166,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{w: &responseWriter{ResponseWriter: w}, r: r, id: newRequestID()}
 	w.Header().Set("X-Request-ID", x.id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if g.cfg.Simulated {
+		w.Header().Set("X-Cocoon-Simulated", "true")
+	}
 	rt, _ := findRoute(r.URL.Path)
 	g.metrics.inFlight.Add(1)
 	defer g.metrics.inFlight.Add(-1)

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
@@ -316,6 +317,55 @@ func TestGuard(t *testing.T) {
 		if c.status == 405 && w.Header().Get("Allow") == "" {
 			t.Errorf("%s: no Allow header", c.name)
 		}
+	}
+}
+
+// TestVerdictHeaders holds what each kind of peer is said to be.
+func TestVerdictHeaders(t *testing.T) {
+	b := &wordBackend{}
+	g := newGateway(t, b, nil)
+	image := "07" + strings.Repeat("00", 31)
+	for _, c := range []struct {
+		kind                               attest.Kind
+		verdict, image, simulated, claimed string
+	}{
+		{attest.TDX, "tdx", image, "", "usage, cost"},
+		{attest.SEVSNP, "sev-snp", image, "", "usage, cost"},
+		{attest.Simulated, "simulated", image, "true", "usage, cost"},
+		{attest.Fake, "fake", image, "", "usage, cost, image"},
+		{attest.None, "none", "", "", "usage, cost"},
+		{"", "none", "", "", "usage, cost"},
+	} {
+		b.answer = func(ctx context.Context, call *Call) (*Answer, error) {
+			a, err := b.says("application/json", "{}")(ctx, call)
+			a.Peer = Peer{Verdict: c.kind, ImageHash: attest.ImageHash{7}, Addr: "a b\r\nX: y", Level: 0}
+			return a, err
+		}
+		h := ask(g, "POST", chatPath, hello).Header()
+		got := [4]string{h.Get("X-Cocoon-Verdict"), h.Get("X-Cocoon-Image"), h.Get("X-Cocoon-Simulated"), h.Get("X-Cocoon-Claimed")}
+		if want := [4]string{c.verdict, c.image, c.simulated, c.claimed}; got != want || h.Get("X-Cocoon-Proxy") != "a_b__X:_y" || h.Get("X-Cocoon-Level") != "0" {
+			t.Errorf("%q: %q, want %q; proxy %q", c.kind, got, want, h.Get("X-Cocoon-Proxy"))
+		}
+	}
+}
+
+// TestSimulatedEverywhere holds that a simulated network says so on every
+// answer and log line.
+func TestSimulatedEverywhere(t *testing.T) {
+	var logs bytes.Buffer
+	g := newGateway(t, &wordBackend{}, func(c *Config) { c.Simulated, c.Logger = true, slog.New(slog.NewTextHandler(&logs, nil)) })
+	for _, path := range []string{"/v1/models", "/healthz", "/metrics", "/nothing"} {
+		if h := ask(g, "GET", path, "").Header(); h.Get("X-Cocoon-Simulated") != "true" {
+			t.Errorf("%s: %v", path, h)
+		}
+	}
+	for line := range strings.Lines(logs.String()) {
+		if !strings.Contains(line, "SIMULATED") {
+			t.Errorf("log line %s", line)
+		}
+	}
+	if logs.Len() == 0 {
+		t.Error("nothing was logged")
 	}
 }
 

@@ -92,11 +92,16 @@ func (er *EventReader) Next() (Event, error) {
 // one begins, or -1 and from where to look when more has come.
 func (er *EventReader) lineEnd(at int) (end, next int) {
 	b := er.in.bytes()
-	i := bytes.IndexAny(b[at:], "\r\n")
-	if i < 0 {
+	end = len(b)
+	if i := bytes.IndexByte(b[at:], '\n'); i >= 0 {
+		end = at + i
+	}
+	if i := bytes.IndexByte(b[at:end], '\r'); i >= 0 {
+		end = at + i
+	}
+	if end == len(b) {
 		return -1, len(b)
 	}
-	end = at + i
 	switch {
 	case b[end] == '\n':
 		return end, end + 1

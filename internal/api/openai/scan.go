@@ -221,8 +221,8 @@ func (m *members) next() bool {
 // is reports whether the member's key is name, however it is escaped.
 func (m *members) is(name string) bool {
 	key := m.b[m.start+1 : m.keyEnd]
-	if bytes.IndexByte(key, '\\') < 0 {
-		return string(key) == name
+	if len(key) <= len(name) || bytes.IndexByte(key, '\\') < 0 {
+		return string(key) == name // an escape is longer than what it means
 	}
 	return m.key() == name
 }
