@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"math/big"
 	"net"
 	"sync"
@@ -46,7 +47,7 @@ func BenchmarkMessages(b *testing.B) {
 		connect func(testing.TB) (net.Conn, net.Conn)
 	}{{"pipe", transports["pipe"]}, {"tcp", tcp}, {"tls", overTLS}} {
 		for _, senders := range []int{1, 64} {
-			b.Run(transport.name+"/senders="+map[int]string{1: "1", 64: "64"}[senders], func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s/senders=%d", transport.name, senders), func(b *testing.B) {
 				near, far := transport.connect(b)
 				var got atomic.Int64
 				total, all := int64(-1), make(chan struct{})
@@ -79,7 +80,7 @@ func BenchmarkMessages(b *testing.B) {
 	}
 }
 
-// BenchmarkRoundTrip is one query at a time.
+// BenchmarkRoundTrip sends a small message and waits until it comes back.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, transport := range []struct {
 		name    string

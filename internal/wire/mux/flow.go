@@ -92,13 +92,13 @@ func (w *SendWindow) Acquire(ctx context.Context, n int) error {
 	}
 }
 
-// Grant adds what the peer granted. A grant that makes no sense, none or more
-// than a window at once, fails with ErrViolation; credit never exceeds a window.
+// Grant adds what the peer granted. Credit never exceeds a window. A grant of
+// nothing or less fails with ErrViolation.
 func (w *SendWindow) Grant(n int) error {
 	if w == nil {
 		return nil
 	}
-	if n <= 0 || n > Window {
+	if n <= 0 {
 		return violation("a window of %d bytes was granted", n)
 	}
 	w.mu.Lock()
@@ -128,15 +128,17 @@ func (w *SendWindow) signal() {
 	}
 }
 
-// RecvQueue is the receiver's side of one answer: a bounded queue between the
-// connection's reader, which must not wait, and the answer's one consumer.
-type RecvQueue struct {
+// RecvQueue is the receiver's side of one answer: a bounded queue of parts
+// between the connection's reader, which must not wait, and the answer's one
+// consumer.
+type RecvQueue[Part any] struct {
 	limit int
+	size  func(Part) int
 	grant func(n int)
 	ready chan struct{} // capacity 1: there may be something to pop
 
 	mu       sync.Mutex
-	parts    [][]byte // from head on
+	parts    []Part // from head on
 	head     int
 	held     int // cost of the parts
 	consumed int // cost popped and not granted yet
@@ -145,11 +147,12 @@ type RecvQueue struct {
 }
 
 // NewRecvQueue returns the queue of an answer from a peer of the given level.
-// limit is the most it holds from a peer of level 0; 0 means QueueLimit. At
-// level 1 it holds a window, and grant, which must not block, is called by Pop
-// with the bytes to grant back; it should send cocoon.window with SendUrgent.
-func NewRecvQueue(level, limit int, grant func(n int)) *RecvQueue {
-	q := &RecvQueue{limit: limit, ready: make(chan struct{}, 1)}
+// size gives a part's length in bytes. limit is the most the queue holds from a
+// peer of level 0; 0 means QueueLimit. At level 1 it holds a window, and grant,
+// which must not block, is called by Pop with the bytes to grant back; it
+// should send cocoon.window with SendUrgent.
+func NewRecvQueue[Part any](level, limit int, size func(Part) int, grant func(n int)) *RecvQueue[Part] {
+	q := &RecvQueue[Part]{limit: limit, size: size, ready: make(chan struct{}, 1)}
 	switch {
 	case level >= wire.Level1:
 		q.limit, q.grant = Window+slack, grant
@@ -162,13 +165,13 @@ func NewRecvQueue(level, limit int, grant func(n int)) *RecvQueue {
 // Push adds a part and keeps it. It never blocks: it fails with ErrOverflow
 // when the queue would hold more than it may, and with ErrQueueClosed after
 // Close.
-func (q *RecvQueue) Push(part []byte) error {
+func (q *RecvQueue[Part]) Push(part Part) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return ErrQueueClosed
 	}
-	cost := len(part) + PartCost
+	cost := q.size(part) + PartCost
 	if q.held+cost > q.limit {
 		return ErrOverflow
 	}
@@ -185,7 +188,7 @@ func (q *RecvQueue) Push(part []byte) error {
 
 // Pop returns the next part, waiting for it until ctx ends. After the last one
 // it returns what Close said: io.EOF for a complete answer. One goroutine pops.
-func (q *RecvQueue) Pop(ctx context.Context) ([]byte, error) {
+func (q *RecvQueue[Part]) Pop(ctx context.Context) (part Part, err error) {
 	for {
 		if part, ok, err := q.pop(); ok || err != nil {
 			return part, err
@@ -193,25 +196,25 @@ func (q *RecvQueue) Pop(ctx context.Context) ([]byte, error) {
 		select {
 		case <-q.ready:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("mux: waiting for the answer: %w", context.Cause(ctx))
+			return part, fmt.Errorf("mux: waiting for the answer: %w", context.Cause(ctx))
 		}
 	}
 }
 
-func (q *RecvQueue) pop() (part []byte, ok bool, err error) {
+func (q *RecvQueue[Part]) pop() (part Part, ok bool, err error) {
 	q.mu.Lock()
 	if q.head == len(q.parts) {
 		defer q.mu.Unlock()
 		if q.closed {
-			return nil, false, q.err
+			return part, false, q.err
 		}
-		return nil, false, nil
+		return part, false, nil
 	}
-	part, q.parts[q.head] = q.parts[q.head], nil
+	part, q.parts[q.head] = q.parts[q.head], part // the queue keeps a zero part
 	if q.head++; q.head == len(q.parts) {
 		q.parts, q.head = q.parts[:0], 0
 	}
-	cost := len(part) + PartCost
+	cost := q.size(part) + PartCost
 	q.held -= cost
 	q.consumed += cost
 	grant := 0
@@ -226,7 +229,7 @@ func (q *RecvQueue) pop() (part []byte, ok bool, err error) {
 }
 
 // Len returns how many parts wait: 0 tells the consumer to flush.
-func (q *RecvQueue) Len() int {
+func (q *RecvQueue[Part]) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.parts) - q.head
@@ -234,7 +237,7 @@ func (q *RecvQueue) Len() int {
 
 // Close ends the answer. Parts pushed before are still popped; then Pop returns
 // err, or io.EOF if it is nil. The first Close counts.
-func (q *RecvQueue) Close(err error) {
+func (q *RecvQueue[Part]) Close(err error) {
 	if err == nil {
 		err = io.EOF
 	}
@@ -246,7 +249,7 @@ func (q *RecvQueue) Close(err error) {
 	}
 }
 
-func (q *RecvQueue) notify() {
+func (q *RecvQueue[Part]) notify() {
 	select {
 	case q.ready <- struct{}{}:
 	default:
