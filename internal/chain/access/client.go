@@ -513,7 +513,7 @@ func (c *Client) each(ctx context.Context, do func(*server) error) error {
 
 // Next waits until a block after seqno is proven and returns it.
 func (c *Client) Next(ctx context.Context, seqno uint32) (Block, error) {
-	for {
+	for idle := 0; ; idle++ {
 		if h := c.newest(); h.id.seqno > seqno {
 			return h.block(), nil
 		}
@@ -540,7 +540,7 @@ func (c *Client) Next(ctx context.Context, seqno uint32) (Block, error) {
 		if c.newest().id.seqno <= seqno && time.Since(begin) < longPoll/2 {
 			// Nobody serves, or somebody answers without waiting: do not spin.
 			select {
-			case <-time.After(faultBase / 2):
+			case <-time.After(backoff(faultBase/4, faultMax/6, idle)):
 			case <-ctx.Done():
 				return Block{}, ctx.Err()
 			}

@@ -30,7 +30,8 @@ type Config struct {
 	MaxAge time.Duration
 	// Timeout bounds one query; 0 = 5 s.
 	Timeout time.Duration
-	// MaxAnswer bounds one answer in bytes; 0 = 8 MiB.
+	// MaxAnswer bounds one answer in bytes; 0 = 4 MiB, which takes at worst
+	// some 200 MB for the moment of reading it.
 	MaxAnswer int
 	// Logger may be nil.
 	Logger *slog.Logger
@@ -184,7 +185,7 @@ func (cfg *Config) prepare() (trust, []Server, error) {
 		cfg.Timeout = 5 * time.Second
 	}
 	if cfg.MaxAnswer == 0 {
-		cfg.MaxAnswer = 8 << 20
+		cfg.MaxAnswer = 4 << 20
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
