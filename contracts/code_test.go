@@ -70,17 +70,17 @@ func TestRent(t *testing.T) {
 	wallet := n.wallet(0)
 	// FunC figures of spec contracts 14, in TON a year.
 	for _, c := range []struct {
-		name  string
-		at    addr
-		func_ float64
+		name string
+		at   addr
+		funC float64
 	}{{"root", n.root, 0.042}, {"proxy", n.proxy, 0.031}, {"client", n.client, 0.016}, {"worker", n.work, 0.008}, {"wallet", wallet, 0.007}} {
 		used := n.accs[c.at].prepared.State().StorageInfo.StorageUsed
 		rent := (float64(used.BitsUsed.Int64()) + 500*float64(used.CellsUsed.Int64())) * year / 65536 / ton
-		t.Logf("%-6s %5d bits %3d cells: %.4f TON a year (FunC %.3f)", c.name, used.BitsUsed, used.CellsUsed, rent, c.func_)
+		t.Logf("%-6s %5d bits %3d cells: %.4f TON a year (FunC %.3f)", c.name, used.BitsUsed, used.CellsUsed, rent, c.funC)
 		// Inlined code costs rent and saves gas: a client gains from it after a
 		// handful of messages a year.
-		if rent > 1.3*c.func_ {
-			t.Errorf("%s: %.4f TON a year, the reference %.3f", c.name, rent, c.func_)
+		if rent > 1.3*c.funC {
+			t.Errorf("%s: %.4f TON a year, the reference %.3f", c.name, rent, c.funC)
 		}
 	}
 }

@@ -55,6 +55,7 @@ func newMarket(t testing.TB, seed uint64) *market {
 	}
 	m.choose = func(n int) int { return m.r.IntN(n) }
 	m.seen = m.book
+	m.cfg = prices[oldestVersion+seed%(newestVersion-oldestVersion+1)]
 	m.params.proxy, m.params.worker, m.params.client = code(Proxy()), code(Worker()), code(Client())
 	m.params.proxyDelay, m.params.clientDelay = 1000, 500
 	m.person("proxy owner", proxyOwner[0])

@@ -58,7 +58,7 @@ func TestRefusals(t *testing.T) {
 	proxyStake := toAddr(coins(body(opProxyStake, q), 5*ton), excessTo)
 	ownerClose := toAddr(body(opOwnerClose, q), excessTo)
 	workerRegister := toAddr(body(opWorkerRegister, q), excessTo)
-	unknown := body(0x29111ceb, q).EndCell() // declared by the reference, implemented by nobody
+	unknown := body(0x29111ceb, q).EndCell() // declared, not implemented (spec contracts 2.7)
 
 	type refusal struct {
 		name     string

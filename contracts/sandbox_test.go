@@ -85,9 +85,9 @@ const (
 	year  = 365 * 24 * 3600
 )
 
-// mainnetPrices are the basechain prices of spec contracts 14, at the global
-// version that added full bodies to bounces.
-func mainnetPrices() *cell.Cell {
+// mainnetPrices are the basechain prices of spec contracts 14. Version 12 added
+// full bodies to bounces; later ones changed fees and failures of the action phase.
+func mainnetPrices(globalVersion uint64) *cell.Cell {
 	gas := cell.BeginCell().
 		MustStoreUInt(0xd1, 8).MustStoreUInt(100, 64).MustStoreUInt(40000, 64).
 		MustStoreUInt(0xde, 8).MustStoreUInt(26214400, 64).
@@ -100,7 +100,7 @@ func mainnetPrices() *cell.Cell {
 	must(storage.SetIntKey(big.NewInt(0), cell.BeginCell().
 		MustStoreUInt(0xcc, 8).MustStoreUInt(0, 32).MustStoreUInt(1, 64).MustStoreUInt(500, 64).
 		MustStoreUInt(1000, 64).MustStoreUInt(500_000, 64).EndCell()))
-	version := cell.BeginCell().MustStoreUInt(0xc4, 8).MustStoreUInt(12, 32).MustStoreUInt(0x2e, 64).EndCell()
+	version := cell.BeginCell().MustStoreUInt(0xc4, 8).MustStoreUInt(globalVersion, 32).MustStoreUInt(0x1ee, 64).EndCell()
 	base := cell.BeginCell().
 		MustStoreUInt(0xa6, 8).MustStoreUInt(1, 32).MustStoreUInt(0, 24).MustStoreUInt(0b111<<13, 16).
 		MustStoreSlice(make([]byte, 64), 512).MustStoreUInt(0, 32).
@@ -131,11 +131,23 @@ func must1[T any](v T, err error) T {
 	return v
 }
 
-var preparedPrices = tvm.MustPrepareBlockchainConfig(mainnetPrices())
+const (
+	oldestVersion  = 12
+	mainnetVersion = 13
+	newestVersion  = 15
+)
+
+var prices = func() map[uint64]*tvm.PreparedBlockchainConfig {
+	out := map[uint64]*tvm.PreparedBlockchainConfig{}
+	for v := uint64(oldestVersion); v <= newestVersion; v++ {
+		out[v] = tvm.MustPrepareBlockchainConfig(mainnetPrices(v))
+	}
+	return out
+}()
 
 func newSandbox(t testing.TB) *sandbox {
 	return &sandbox{
-		t: t, cfg: preparedPrices, vm: tvm.NewTVM(), now: epoch, lt: 1_000_000,
+		t: t, cfg: prices[mainnetVersion], vm: tvm.NewTVM(), now: epoch, lt: 1_000_000,
 		accs: map[addr]*account{}, names: map[addr]string{}, people: map[addr]bool{},
 		created: new(big.Int), burnt: new(big.Int),
 	}
@@ -388,7 +400,7 @@ func getMethod(t testing.TB, code, data *cell.Cell, method string, args ...any) 
 		must(stack.PushAny(a))
 	}
 	must(stack.PushAny(new(big.Int).SetUint64(tlb.MethodNameHash(method))))
-	res, err := tvm.NewTVM().ExecuteGetMethod(code, data, tuple.Tuple{}, vm.GasWithLimit(1_000_000), stack, tvm.ExecutionConfig{Config: preparedPrices})
+	res, err := tvm.NewTVM().ExecuteGetMethod(code, data, tuple.Tuple{}, vm.GasWithLimit(1_000_000), stack, tvm.ExecutionConfig{Config: prices[mainnetVersion]})
 	if err != nil || res.ExitCode != 0 && res.ExitCode != 1 {
 		t.Fatalf("get-method %s: exit %d, %v", method, res.ExitCode, err)
 	}
