@@ -50,8 +50,7 @@ func wholeResult(c *openai.ChatCompletion) (r result) {
 	return r
 }
 
-func ask(ctx context.Context, base string, p openai.ChatCompletionNewParams) (result, *openai.ChatCompletion, error) {
-	cl := client(base)
+func ask(ctx context.Context, cl openai.Client, p openai.ChatCompletionNewParams) (result, *openai.ChatCompletion, error) {
 	c, err := cl.Chat.Completions.New(ctx, p)
 	if err != nil {
 		return result{}, nil, err
@@ -60,9 +59,8 @@ func ask(ctx context.Context, base string, p openai.ChatCompletionNewParams) (re
 }
 
 // askStream reads a stream through the client's own accumulator.
-func askStream(ctx context.Context, base string, p openai.ChatCompletionNewParams) (result, *openai.ChatCompletionAccumulator, error) {
+func askStream(ctx context.Context, cl openai.Client, p openai.ChatCompletionNewParams) (result, *openai.ChatCompletionAccumulator, error) {
 	p.StreamOptions.IncludeUsage = openai.Bool(true)
-	cl := client(base)
 	s := cl.Chat.Completions.NewStreaming(ctx, p)
 	defer s.Close()
 	acc := &openai.ChatCompletionAccumulator{}
@@ -105,21 +103,21 @@ func TestSameAsEngine(t *testing.T) {
 		for name, p := range prompts {
 			t.Run(name, func(t *testing.T) {
 				ctx := deadline(t)
-				want, _, err := ask(ctx, to.direct(), p)
+				want, _, err := ask(ctx, client(to.direct()), p)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, whole, err := ask(ctx, to.base, p)
+				got, whole, err := ask(ctx, client(to.base), p)
 				if err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("whole: got %+v, %v; want %+v", got, err, want)
 				} else if cost := costOf(t, whole.Usage.RawJSON()); to.price > 0 && cost <= 0 {
 					t.Errorf("whole: cost %d in %s", cost, whole.Usage.RawJSON())
 				}
-				want, _, err = askStream(ctx, to.direct(), p)
+				want, _, err = askStream(ctx, client(to.direct()), p)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, _, err = askStream(ctx, to.base, p)
+				got, _, err = askStream(ctx, client(to.base), p)
 				if err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("streamed: got %+v, %v; want %+v", got, err, want)
 				}
@@ -191,21 +189,21 @@ func TestErrors(t *testing.T) {
 		ctx := deadline(t)
 		p := chat("hello")
 		p.Temperature = openai.Float(9)
-		_, _, err := ask(ctx, to.base, p)
+		_, _, err := ask(ctx, client(to.base), p)
 		if e := wantError(t, err, 400, "invalid_value"); e.Param != "temperature" {
 			t.Errorf("param %q", e.Param)
 		}
 		p = chat("hello")
 		p.Model = "no-such-model"
-		_, _, err = ask(ctx, to.base, p)
+		_, _, err = ask(ctx, client(to.base), p)
 		wantError(t, err, 404, "model_not_found")
-		_, _, err = askStream(ctx, to.base, p)
+		_, _, err = askStream(ctx, client(to.base), p)
 		wantError(t, err, 404, "model_not_found")
-		_, _, err = ask(ctx, to.base, chat("refuse this"))
+		_, _, err = ask(ctx, client(to.base), chat("refuse this"))
 		wantError(t, err, 400, "context_length_exceeded")
-		_, _, err = askStream(ctx, to.base, chat("refuse this"))
+		_, _, err = askStream(ctx, client(to.base), chat("refuse this"))
 		wantError(t, err, 400, "context_length_exceeded")
-		_, _, err = ask(ctx, to.base, chat("busy now"))
+		_, _, err = ask(ctx, client(to.base), chat("busy now"))
 		wantError(t, err, 503, "busy")
 		cl := client(strings.TrimSuffix(to.base, "/v1") + "/v2")
 		_, err = cl.Models.List(ctx)
@@ -217,7 +215,7 @@ func TestErrors(t *testing.T) {
 // official client, not a short answer.
 func TestBrokenStream(t *testing.T) {
 	forEach(t, func(t *testing.T, to target) {
-		got, _, err := askStream(deadline(t), to.base, chat("break after two"))
+		got, _, err := askStream(deadline(t), client(to.base), chat("break after two"))
 		if err == nil {
 			t.Fatalf("no error, but %+v", got)
 		}
@@ -253,7 +251,7 @@ func TestFirstTokenAtOnceAndCancel(t *testing.T) {
 // TestLimitReachesEngine holds that the engine is never left without a limit.
 func TestLimitReachesEngine(t *testing.T) {
 	forEach(t, func(t *testing.T, to target) {
-		if _, _, err := ask(deadline(t), to.base, chat("one")); err != nil {
+		if _, _, err := ask(deadline(t), client(to.base), chat("one")); err != nil {
 			t.Fatal(err)
 		}
 		to.engine.mu.Lock()
@@ -273,7 +271,7 @@ func TestManyAtOnce(t *testing.T) {
 			wg.Go(func() {
 				for k := range 5 {
 					word := fmt.Sprintf("w%d-%d", i, k)
-					r, _, err := askStream(ctx, to.base, chat("end "+word))
+					r, _, err := askStream(ctx, client(to.base), chat("end "+word))
 					if err != nil || r.Texts[0] != word+" end" {
 						t.Errorf("%s: %+v, %v", word, r, err)
 					}
