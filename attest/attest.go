@@ -6,10 +6,11 @@
 // and a refusal carries the same list, so that a person can be shown what was
 // checked and why it passed or failed.
 //
-// Owns: Kind, ImageHash, Evidence, Policy, Result.
+// Owns: Kind, ImageHash, Evidence, Policy, Result, Verifier.
 // Imports: the vocabulary, and the parsers below it (dcap, sevsnp).
 // Trust: evidence and endorsements are foreign; the policy is ours.
-// Concurrency: pure functions; a Policy is not changed after first use.
+// Concurrency: pure functions, but for Verifier, which remembers; a Policy is
+// not changed after first use.
 package attest
 
 import (

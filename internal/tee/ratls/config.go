@@ -91,6 +91,7 @@ func (c *Config) Validate() error {
 // endpoint is a valid Config with its defaults filled in.
 type endpoint struct {
 	Config
+	verifier *attest.Verifier
 	// appraisals holds one token per core: evidence is costly to verify.
 	appraisals chan struct{}
 }
@@ -119,5 +120,5 @@ func newEndpoint(c Config) (*endpoint, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &endpoint{Config: c, appraisals: make(chan struct{}, runtime.GOMAXPROCS(0))}, nil
+	return &endpoint{Config: c, verifier: attest.NewVerifier(c.Policy), appraisals: make(chan struct{}, runtime.GOMAXPROCS(0))}, nil
 }

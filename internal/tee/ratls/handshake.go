@@ -161,7 +161,7 @@ func (e *endpoint) appraise(ctx context.Context, der []byte, peerSide side) (*te
 			return nil, err
 		}
 	}
-	res, err := attest.Verify(cert.evidence, attest.KeyReportData(cert.key), endorsements, e.Policy, now)
+	res, err := e.verifier.Verify(cert.evidence, attest.KeyReportData(cert.key), endorsements, now)
 	if err != nil {
 		return nil, err
 	}
