@@ -299,7 +299,9 @@ func (c *Conn) serve(ctx context.Context, id int64, data []byte) {
 		return
 	}
 	c.wg.Go(func() {
-		result, err := c.cfg.Handler.Query(ctx, c, data)
+		var after afterAnswer
+		defer after.run()
+		result, err := c.cfg.Handler.Query(context.WithValue(ctx, afterKey{}, &after), c, data)
 		c.queries.Lock()
 		c.queries.running--
 		c.queries.Unlock()
@@ -316,4 +318,25 @@ func (c *Conn) serve(ctx context.Context, id int64, data []byte) {
 			c.Close(fatal.error)
 		}
 	})
+}
+
+// AfterAnswer has f run when the answer to the query that ctx belongs to is
+// queued, or will never be. A Handler that holds a lock until then keeps what
+// its answers say in order with its messages.
+func AfterAnswer(ctx context.Context, f func()) {
+	if a, ok := ctx.Value(afterKey{}).(*afterAnswer); ok {
+		*a = append(*a, f)
+		return
+	}
+	f()
+}
+
+type afterKey struct{}
+
+type afterAnswer []func()
+
+func (a *afterAnswer) run() {
+	for _, f := range *a {
+		f()
+	}
 }
