@@ -22,7 +22,10 @@ type record struct {
 	BodyHash   []byte         `json:"body_hash"`
 	// SinceLT is the wallet's newest transaction when the message was built.
 	SinceLT uint64 `json:"since_lt"`
-	BoC     []byte `json:"boc"`
+	// Messages is how many it is to send: in a mode that ignores errors some
+	// can be left out without a sign of failure.
+	Messages int    `json:"messages"`
+	BoC      []byte `json:"boc"`
 }
 
 // outbox is the file of a wallet's record.

@@ -27,8 +27,8 @@ var (
 	// ErrSuperseded: another message took its sequence number (the key is in
 	// use elsewhere); it never will be executed.
 	ErrSuperseded = errors.New("another message was executed in its place")
-	// ErrFailed: it was executed, its fee is gone, and what it should send was
-	// not sent.
+	// ErrFailed: it was executed, its fee is gone, and not all that it should
+	// send was sent; the error says how much.
 	ErrFailed = errors.New("message was executed but its actions failed")
 	// ErrNothing: nothing is outstanding.
 	ErrNothing = errors.New("nothing is outstanding")
@@ -208,7 +208,7 @@ func (w *Wallet) Send(ctx context.Context, messages []Message) (Sent, error) {
 	}
 	r := &record{
 		Address: w.address, Seqno: ext.Seqno, ValidUntil: ext.ValidUntil.Unix(),
-		BodyHash: ext.BodyHash[:], SinceLT: acc.LastTxLT, BoC: ext.BoC,
+		BodyHash: ext.BodyHash[:], SinceLT: acc.LastTxLT, Messages: len(messages), BoC: ext.BoC,
 	}
 	if err := w.outbox.store(r); err != nil {
 		return Sent{}, err
@@ -352,10 +352,10 @@ func (w *Wallet) fate(ctx context.Context, r *record, acc *access.Account) (done
 		if tx.In == nil || !tx.In.External || !bytes.Equal(tx.In.BodyHash[:], r.BodyHash) {
 			continue
 		}
-		if tx.Success {
+		if tx.Success && len(tx.Out) >= r.Messages {
 			return true, Sent{Seqno: r.Seqno, LT: tx.LT, TxHash: tx.Hash, Time: tx.Time, Fee: tx.Fees}, nil
 		}
-		err := fmt.Errorf("%w: exit code %d, action code %d", ErrFailed, tx.ExitCode, tx.ActionCode)
+		err := fmt.Errorf("%w: %d of %d messages were sent (exit code %d, action code %d)", ErrFailed, len(tx.Out), r.Messages, tx.ExitCode, tx.ActionCode)
 		return seqno != r.Seqno || expired, Sent{}, err
 	}
 	switch {

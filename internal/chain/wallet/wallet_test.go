@@ -343,6 +343,47 @@ func TestSuperseded(t *testing.T) {
 	}
 }
 
+// TestSkipped lets storage rent eat what a message was to carry while it is
+// under way: V5R1 then skips it and succeeds, which must not pass for a payment.
+func TestSkipped(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t, V5R1)
+	c := &crippled{Chain: w.client, lose: true}
+	cfg.Chain, cfg.Resend, cfg.Lifetime = c, 20*time.Millisecond, 10*365*24*time.Hour
+	wallet := w.open(t, cfg, gram)
+	if _, err := wallet.Preview(t.Context(), []Message{pay(1, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := wallet.Preview(t.Context(), []Message{pay(1, gram/2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 1)
+	go func() {
+		_, err := wallet.Send(t.Context(), []Message{pay(1, gram-p.Fee-100_000)})
+		result <- err
+	}()
+	for {
+		c.mu.Lock()
+		n := len(c.sent)
+		c.mu.Unlock()
+		if n > 0 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := w.chain.Advance(5 * 365 * 24 * time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	c.setLose(false)
+	if err := <-result; !errors.Is(err, ErrFailed) {
+		t.Errorf("%v, want %v", err, ErrFailed)
+	}
+	if got := w.received(t, cocoon.Address{Hash: [32]byte{31: 1}}); got != 0 {
+		t.Errorf("%s was paid", got)
+	}
+}
+
 // TestOutboxFile refuses a record that is damaged or another wallet's.
 func TestOutboxFile(t *testing.T) {
 	cfg := Config{Chain: access.Offline{}, Key: NewKey(), Dir: t.TempDir(), Contract: Contract{Kind: V4R2}}
