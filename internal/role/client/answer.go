@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
@@ -51,7 +52,7 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoeff
 		return nil, errors.Is(err, errProxyLost), b.explain(err)
 	}
 	if part.Err != nil {
-		b.ended = true
+		b.ended.Store(true)
 		b.Close()
 		return nil, tryElsewhere(part.Err), openaiError(part.Err, call.Model)
 	}
@@ -87,7 +88,7 @@ type body struct {
 	stop  context.CancelFunc
 
 	rest  []byte
-	ended bool
+	ended atomic.Bool // the last part is here
 	err   error // sticky
 	final api.Final
 
@@ -101,7 +102,7 @@ func (b *body) Read(p []byte) (int, error) {
 		if b.err != nil {
 			return 0, b.err
 		}
-		if b.ended {
+		if b.ended.Load() {
 			b.err = io.EOF
 			b.s.c.stats.End(tokensOf(b.final), role.Complete)
 			b.finish()
@@ -112,7 +113,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, b.fail(b.explain(err))
 		}
 		if part.Err != nil {
-			b.ended = true
+			b.ended.Store(true)
 			return 0, b.fail(openai.Cut("The answer broke off: %s", part.Err.Text))
 		}
 		if part.Head != nil {
@@ -131,7 +132,7 @@ func (b *body) take(p role.Part) {
 	if p.Final == nil {
 		return
 	}
-	b.ended = true
+	b.ended.Store(true)
 	t := p.Final.Tokens
 	b.final = api.Final{
 		PromptTokens: t.Prompt, CachedTokens: t.Cached, CompletionTokens: t.Completion, ReasoningTokens: t.Reasoning, TotalTokens: t.Total,
@@ -154,7 +155,7 @@ func (b *body) Close() error {
 
 func (b *body) finish() {
 	b.once.Do(func() {
-		if !b.ended {
+		if !b.ended.Load() {
 			b.tell(&schema.CocoonCancel{RequestID: b.id})
 		}
 		b.s.detach(b.id)

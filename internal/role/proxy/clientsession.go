@@ -40,6 +40,8 @@ type clientSession struct {
 	secret   [32]byte // what Short is compared with; zero = Long
 	nonce    int64
 
+	// money is held from reading counters until they are queued.
+	money sync.Mutex
 	// step is held by the handshake step under way: there is one at a time.
 	step sync.Mutex
 
@@ -98,7 +100,7 @@ func (s *clientSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]
 		if state != stateReady {
 			return nil, wire.Errorf(wire.CodeProtocolViolation, "client request from non-ready connection")
 		}
-		return s.status(o)
+		return s.status(ctx, o)
 	case *schema.WorkerConnectToProxy, *schema.WorkerCompareBalanceWithProxy, *schema.WorkerProxyHandshakeComplete:
 		return nil, wire.Errorf(wire.CodeProtocolViolation, "worker connect() from non worker")
 	case *schema.WorkerUpdatePaymentStatus:
@@ -246,13 +248,15 @@ func (s *clientSession) authorized() (schema.Object, error) {
 }
 
 // status answers the queries of a ready connection.
-func (s *clientSession) status(o schema.Object) ([]byte, error) {
+func (s *clientSession) status(ctx context.Context, o schema.Object) ([]byte, error) {
 	switch o.(type) {
 	case *schema.ClientGetWorkerTypesV2:
 		return schema.Marshal(s.p.pool.typesV2()), nil
 	case *schema.ClientGetWorkerTypes:
 		return schema.Marshal(s.p.pool.types()), nil
 	}
+	s.money.Lock()
+	mux.AfterAnswer(ctx, s.money.Unlock)
 	c := s.p.cfg.Ledger.Client(s.owner)
 	pay, err := s.p.payment(bindings.ClientCharge, s.contract, c.Committed)
 	if err != nil {

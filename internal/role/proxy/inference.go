@@ -48,7 +48,8 @@ var (
 )
 
 const (
-	// maxAttempts bounds retries before the first byte.
+	// maxAttempts bounds the workers that may fail a request before its first
+	// byte. Connections that break do not count: the deadline bounds those.
 	maxAttempts = 4
 	// cancelWait is how long a worker has to answer a cancel.
 	cancelWait = 5 * time.Second
@@ -141,7 +142,7 @@ func (r *inference) run(ctx context.Context) {
 	p := r.s.p
 	want := want{model: r.query.ModelName, maxCoefficient: r.query.MaxCoefficient, tried: map[*workerSession]bool{}}
 	var failure *wire.Error
-	for range maxAttempts {
+	for tries := 0; tries < maxAttempts; {
 		waitCtx, stop := context.WithTimeout(ctx, p.cfg.Wait)
 		w, werr := p.pool.acquire(waitCtx, want)
 		stop()
@@ -168,14 +169,21 @@ func (r *inference) run(ctx context.Context) {
 		}
 		p.log.Warn("trying another worker", "model", want.model, "failed", w.conn.Peer.Addr, "err", failure)
 		want.tried[w] = true
+		// A worker whose connection broke may be back in a moment; one that
+		// failed will fail again.
+		want.noWait = !err.lost
+		if !err.lost {
+			tries++
+		}
 	}
 	r.fail(ctx, failure)
 }
 
-// tryError is a failed attempt; retry says that another worker may do better.
+// tryError is a failed attempt; retry says that another worker may do better,
+// lost that this one's connection ended.
 type tryError struct {
-	wire  *wire.Error
-	retry bool
+	wire        *wire.Error
+	retry, lost bool
 }
 
 // try runs the request at one worker. It returns the worker's final word, or
@@ -189,7 +197,7 @@ func (r *inference) try(ctx context.Context, w *workerSession) (*role.Final, *tr
 		return nil, &tryError{wire: wire.Public(err)}
 	}
 	if !w.attach(a) {
-		return nil, &tryError{wire.Errorf(wire.CodeError, "connection is dead"), true}
+		return nil, &tryError{wire.Errorf(wire.CodeError, "connection is dead"), true, true}
 	}
 	defer w.detach(a)
 	if err := r.ask(ctx, a); err != nil {
@@ -204,7 +212,7 @@ func (r *inference) try(ctx context.Context, w *workerSession) (*role.Final, *tr
 			return nil, r.broken(ctx, err)
 		}
 		if part.Err != nil {
-			return nil, &tryError{part.Err, retryable(part.Err)}
+			return nil, &tryError{wire: part.Err, retry: retryable(part.Err)}
 		}
 		if part.Head != nil == r.begun {
 			a.tellCancel()
@@ -332,15 +340,18 @@ func (r *inference) broken(ctx context.Context, err error) *tryError {
 	if errors.Is(err, role.ErrQueueFull) {
 		return &tryError{wire: wire.Errorf(wire.CodeError, "the client reads too slowly")}
 	}
-	return &tryError{wire.Errorf(wire.CodeFailure, "the worker's connection ended before its answer was complete"), true}
+	return &tryError{wire.Errorf(wire.CodeFailure, "the worker's connection ended before its answer was complete"), true, true}
 }
 
 // charge caps what a worker claims at the reservation and writes it down.
 // Nothing is signed or told before it is durable.
 func (r *inference) charge(ctx context.Context, w *workerSession, f *role.Final) {
-	if f.Tokens.Total > r.reserved {
-		r.s.p.log.Error("a worker claims more than the request can cost: charging the reservation", "worker", w.owner, "claimed", f.Tokens.Total, "reserved", r.reserved)
-		f.Tokens.Total = r.reserved
+	// At this worker's own coefficient the bound is lower than what was
+	// reserved for the dearest one.
+	most := min(r.reserved, pricing.Reserve(len(r.query.Query), int64(r.query.MaxTokens), int64(w.coefficientNow()), r.s.inst.snap.Params.Multipliers))
+	if f.Tokens.Total > most {
+		r.s.p.log.Error("a worker claims more than the request can cost: charging the most it can", "worker", w.owner, "claimed", f.Tokens.Total, "charged", most)
+		f.Tokens.Total = most
 	}
 	if f.Tokens.Total == 0 {
 		return
@@ -391,22 +402,41 @@ func (r *inference) fail(ctx context.Context, err *wire.Error) {
 // notify sends the payment messages that follow every request (spec
 // network-protocol 7.3). They carry only what is durable.
 func (r *inference) notify(w *workerSession, tokens int64) {
-	p := r.s.p
+	w.notify(r, tokens)
+	r.s.notify(r, tokens)
+}
+
+func (w *workerSession) notify(r *inference, tokens int64) {
+	p := w.p
+	w.money.Lock()
+	defer w.money.Unlock()
 	c := p.cfg.Ledger.Worker(w.owner)
-	if pay, err := p.payment(bindings.WorkerPayout, w.contract, c.Committed); err == nil {
-		m := &schema.ProxyWorkerRequestPayment{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used, RequestTokens: tokens}
-		if w.mux.Level() == wire.Level0 {
-			// The reference tells workers who asked; ours are not told.
-			m.RequestClientOwner = p.text(r.s.owner)
-		}
-		_ = w.mux.SendUrgent(schema.Marshal(m))
+	pay, err := p.payment(bindings.WorkerPayout, w.contract, c.Committed)
+	if err != nil {
+		p.log.Error("cannot sign a payment", "err", err)
+		return
 	}
-	c = p.cfg.Ledger.Client(r.s.owner)
-	if pay, err := p.payment(bindings.ClientCharge, r.s.contract, c.Committed); err == nil {
-		_ = r.s.mux.SendUrgent(schema.Marshal(&schema.ProxyClientRequestPayment{
-			RequestID: r.id, SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used, RequestTokens: tokens,
-		}))
+	m := &schema.ProxyWorkerRequestPayment{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used, RequestTokens: tokens}
+	if w.mux.Level() == wire.Level0 {
+		// The reference tells workers who asked; ours are not told.
+		m.RequestClientOwner = p.text(r.s.owner)
 	}
+	_ = w.mux.SendUrgent(schema.Marshal(m))
+}
+
+func (s *clientSession) notify(r *inference, tokens int64) {
+	p := s.p
+	s.money.Lock()
+	defer s.money.Unlock()
+	c := p.cfg.Ledger.Client(s.owner)
+	pay, err := p.payment(bindings.ClientCharge, s.contract, c.Committed)
+	if err != nil {
+		p.log.Error("cannot sign a payment", "err", err)
+		return
+	}
+	_ = s.mux.SendUrgent(schema.Marshal(&schema.ProxyClientRequestPayment{
+		RequestID: r.id, SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used, RequestTokens: tokens,
+	}))
 }
 
 // debug is the proxy's debug object (spec network-protocol 5.9).

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type want struct {
 	keys bool
 	// tried are sessions that failed this request already.
 	tried map[*workerSession]bool
+	// noWait: do not wait for a worker that is not there yet.
+	noWait bool
 }
 
 type waiter struct {
@@ -136,8 +139,8 @@ func (p *pool) acquire(ctx context.Context, want want) (*workerSession, *wire.Er
 		p.mu.Unlock()
 		return nil, wire.Errorf(wire.CodeNotReady, "can run this query with coefficient=%d", lowest)
 	}
-	if len(m.waiting) >= maxWaiting {
-		p.mu.Unlock()
+	if len(m.waiting) >= maxWaiting || want.noWait && !m.serves(want) {
+		defer p.mu.Unlock()
 		return nil, m.none(want)
 	}
 	wt := &waiter{want: want, got: make(chan *workerSession, 1)}
@@ -217,6 +220,11 @@ func (m *modelPool) choose(want want) *workerSession {
 		m.picks(best)
 	}
 	return best
+}
+
+// serves reports whether some worker could take the request once it is free.
+func (m *modelPool) serves(want want) bool {
+	return slices.ContainsFunc(m.workers, func(w *workerSession) bool { return w.usable(want) })
 }
 
 func (m *modelPool) picks(w *workerSession) {

@@ -34,6 +34,10 @@ type workerSession struct {
 	// step is held by the handshake step under way: there is one at a time.
 	step sync.Mutex
 
+	// money is held from reading counters until they are queued, since what
+	// this worker hears of them must never go back.
+	money sync.Mutex
+
 	mu       sync.Mutex
 	state    sessionState
 	requests map[cocoon.RequestID]*attempt
@@ -104,7 +108,7 @@ func (w *workerSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]
 		if state != stateReady {
 			return nil, wire.Errorf(wire.CodeProtocolViolation, "worker request from non-ready connection")
 		}
-		return w.paymentStatus()
+		return w.paymentStatus(ctx)
 	case *schema.ClientConnectToProxy, *schema.ClientAuthorizeWithProxyShort, *schema.ClientAuthorizeWithProxyLong:
 		return nil, wire.Errorf(wire.CodeProtocolViolation, "client connect() from non client")
 	case *schema.ClientGetWorkerTypes, *schema.ClientGetWorkerTypesV2, *schema.ClientUpdatePaymentStatus:
@@ -118,6 +122,8 @@ func (w *workerSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]
 			answer, err = w.connect(&fn.Params)
 		}
 	case *schema.WorkerCompareBalanceWithProxy:
+		w.money.Lock()
+		mux.AfterAnswer(ctx, w.money.Unlock)
 		answer, err = w.compare(state, fn)
 	case *schema.WorkerExtendedCompareBalanceWithProxy:
 		if state != stateConnected {
@@ -223,7 +229,9 @@ func (w *workerSession) complete(state sessionState, disabled bool) (schema.Obje
 	return &schema.WorkerProxyHandshakeCompleted{}, nil
 }
 
-func (w *workerSession) paymentStatus() ([]byte, error) {
+func (w *workerSession) paymentStatus(ctx context.Context) ([]byte, error) {
+	w.money.Lock()
+	mux.AfterAnswer(ctx, w.money.Unlock)
 	c := w.p.cfg.Ledger.Worker(w.owner)
 	pay, err := w.p.payment(bindings.WorkerPayout, w.contract, c.Committed)
 	if err != nil {
