@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -315,5 +316,50 @@ func TestOffline(t *testing.T) {
 	}
 	if _, ok := <-o.Follow(t.Context()); ok {
 		t.Error("a block out of nothing")
+	}
+}
+
+// TestCloseEndsAll counts goroutines around the life of a client.
+func TestCloseEndsAll(t *testing.T) {
+	chain := startChain(t, nil)
+	if b := chain.Head(); b.Seqno == 0 {
+		t.Fatal("no chain")
+	}
+	// Our own goroutines, by the package in their stacks; the server's side of
+	// the connections is the devnet's.
+	ours := func() int {
+		buf := make([]byte, 1<<20)
+		n := 0
+		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(g, "chain/access.(*") {
+				n++
+			}
+		}
+		return n
+	}
+	before := ours()
+	c, err := Open(t.Context(), Config{GlobalConfig: chain.GlobalConfig()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	blocks := c.Follow(ctx)
+	<-blocks
+	if ours() == before {
+		t.Error("the count does not see a running client")
+	}
+	cancel()
+	for range blocks {
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ours() > before; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines are left, %d were there before", ours(), before)
+		}
+	}
+	if _, err := c.Head(t.Context()); !errors.Is(err, ErrNoServer) && err != nil {
+		t.Errorf("after Close: %v", err)
 	}
 }
