@@ -9,7 +9,7 @@ import (
 )
 
 func bags() map[string][]byte {
-	return map[string][]byte{"root": Root(), "proxy": Proxy(), "client": Client(), "worker": Worker(), "wallet": Wallet()}
+	return map[string][]byte{"root": Root(), "proxy": Proxy(), "client": Client(), "worker": Worker(), "wallet": Wallet(), "anchor": Anchor()}
 }
 
 func TestHashes(t *testing.T) {
@@ -56,7 +56,7 @@ func TestCodeIsCompiledFromSources(t *testing.T) {
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build.mjs: %v\n%s", err, b)
 	}
-	for _, name := range []string{"root.boc", "proxy.boc", "client.boc", "worker.boc", "wallet.boc", "hashes.txt"} {
+	for _, name := range []string{"root.boc", "proxy.boc", "client.boc", "worker.boc", "wallet.boc", "anchor.boc", "hashes.txt"} {
 		fresh, committed := must1(os.ReadFile(filepath.Join(out, name))), must1(os.ReadFile(filepath.Join("code", name)))
 		if !bytes.Equal(fresh, committed) {
 			t.Errorf("code/%s is not what the sources compile to: run npm ci && node build.mjs in tools/tolk", name)

@@ -39,6 +39,9 @@ var worker []byte
 //go:embed code/wallet.boc
 var wallet []byte
 
+//go:embed code/anchor.boc
+var anchor []byte
+
 //go:embed code/hashes.txt
 var hashes string
 
@@ -58,8 +61,12 @@ func Worker() []byte { return bytes.Clone(worker) }
 // Wallet returns the code of a node's wallet (spec contracts 8).
 func Wallet() []byte { return bytes.Clone(wallet) }
 
+// Anchor returns the code of the anchor of a proxy key's audit log
+// (docs/contracts.md, anchor). Other implementations have none.
+func Anchor() []byte { return bytes.Clone(anchor) }
+
 // Hashes returns the representation hash of each code cell, by contract name:
-// root, proxy, client, worker, wallet.
+// root, proxy, client, worker, wallet, anchor.
 func Hashes() map[string][32]byte {
 	out := map[string][32]byte{}
 	for line := range strings.Lines(hashes) {

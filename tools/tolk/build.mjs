@@ -11,7 +11,7 @@ import { getTolkCompilerVersion, runTolkCompiler } from "@ton/tolk-js";
 const here = dirname(fileURLToPath(import.meta.url));
 const sources = process.argv[2] ?? join(here, "..", "..", "contracts");
 const out = process.argv[3] ?? join(sources, "code");
-const names = ["root", "proxy", "client", "worker", "wallet"];
+const names = ["root", "proxy", "client", "worker", "wallet", "anchor"];
 
 mkdirSync(out, { recursive: true });
 const lines = [`# Tolk ${await getTolkCompilerVersion()}: name, code hash`];
