@@ -46,6 +46,12 @@ func NewVerifier(policy *Policy) *Verifier {
 // Policy returns the policy.
 func (v *Verifier) Policy() *Policy { return v.policy }
 
+// WantsEndorsements reports whether the vendor's statements play a part in
+// judging ev.
+func (v *Verifier) WantsEndorsements(ev Evidence) bool {
+	return v.policy != nil && !v.policy.Open() && ev.Format != FormatNone && !ev.isFake()
+}
+
 // Verify is the function Verify under the Verifier's policy. The Result is
 // shared and must not be changed.
 func (v *Verifier) Verify(ev Evidence, want ReportData, end *Endorsements, now time.Time) (*Result, error) {

@@ -149,17 +149,17 @@ func (e *endpoint) appraise(ctx context.Context, der []byte, peerSide side) (*te
 	if err := cert.check(peerSide, now); err != nil {
 		return nil, err
 	}
+	var endorsements *attest.Endorsements
+	if e.Endorser != nil && e.verifier.WantsEndorsements(cert.evidence) {
+		if endorsements, err = e.Endorser.Endorsements(ctx, cert.evidence); err != nil {
+			return nil, err
+		}
+	}
 	select {
 	case e.appraisals <- struct{}{}:
 		defer func() { <-e.appraisals }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("waiting to verify the peer's evidence: %w", context.Cause(ctx))
-	}
-	var endorsements *attest.Endorsements
-	if e.Endorser != nil && cert.evidence.Format != attest.FormatNone {
-		if endorsements, err = e.Endorser.Endorsements(ctx, cert.evidence); err != nil {
-			return nil, err
-		}
 	}
 	res, err := e.verifier.Verify(cert.evidence, attest.KeyReportData(cert.key), endorsements, now)
 	if err != nil {

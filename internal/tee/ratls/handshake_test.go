@@ -20,6 +20,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/attest/dcap"
 	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
 	"github.com/cocoon-network/cocoon/internal/wire"
@@ -131,6 +132,19 @@ func TestHandshake(t *testing.T) {
 			change: func(_, a *Config) { a.GlobalID = -3 }, acceptErr: attest.ErrNetwork},
 		"mainnet, client": {dialing: config(nil, simulatedOnly), accepting: config(proxy, open), level: 1,
 			change: func(_, a *Config) { a.GlobalID, a.PeerRole = -239, cocoon.RoleClient }, dialSees: attest.Simulated, acceptSees: attest.None},
+		"statements at hand": {dialing: config(worker, simulatedOnly), accepting: config(proxy, simulatedOnly),
+			change:   func(d, _ *Config) { d.Endorser = simulated.Endorser{Vendor: v, Now: d.Now} },
+			level:    1,
+			dialSees: attest.Simulated, acceptSees: attest.Simulated},
+		"statements cannot be had": {dialing: config(worker, simulatedOnly), accepting: config(proxy, simulatedOnly),
+			change:  func(d, _ *Config) { d.Endorser = brokenEndorser{} },
+			dialErr: errBroken},
+		"no statements on fake evidence": {dialing: config(FakeAttester{}, fakeOnly), accepting: config(FakeAttester{}, open),
+			change: func(d, a *Config) { d.Endorser, a.Endorser = brokenEndorser{}, brokenEndorser{} },
+			level:  1, dialSees: attest.Fake, acceptSees: attest.None},
+		"out of date": {dialing: config(worker, simulatedOnly), accepting: config(proxy, simulatedOnly),
+			change:  func(d, _ *Config) { d.Endorser = outOfDate{v} },
+			dialErr: attest.ErrStatus},
 		"clock of the dialer ahead": {dialing: config(nil, open), accepting: config(nil, open),
 			change: func(d, _ *Config) { d.Now = func() time.Time { return testTime.Add(25 * time.Hour) } }, dialErr: ErrDate},
 	} {
@@ -183,6 +197,20 @@ func TestHandshake(t *testing.T) {
 			echo(t, d.conn, a.conn)
 		})
 	}
+}
+
+// brokenEndorser finds nothing, outOfDate nothing good.
+type brokenEndorser struct{}
+
+func (brokenEndorser) Endorsements(context.Context, attest.Evidence) (*attest.Endorsements, error) {
+	return nil, errBroken
+}
+
+type outOfDate struct{ vendor *simulated.Vendor }
+
+func (o outOfDate) Endorsements(context.Context, attest.Evidence) (*attest.Endorsements, error) {
+	c, err := o.vendor.Collateral(simulated.Statements{At: testTime, Platform: dcap.OutOfDate})
+	return &attest.Endorsements{Intel: c}, err
 }
 
 // echo sends bytes both ways.

@@ -2,6 +2,8 @@ package ratls
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -20,11 +22,13 @@ const TSMPath = "/sys/kernel/config/tsm/report"
 var (
 	ErrNoTSM       = errors.New("this machine offers no attestation reports (is it a confidential guest, is configfs mounted, is the guest's driver loaded?)")
 	ErrTSMProvider = errors.New("this machine's attestation reports are of a kind that has no place here")
+	ErrNoSigner    = errors.New("the host hands over no VCEK or VLEK certificate with the report (give QEMU its file of certificates)")
 	ErrTSMBusy     = errors.New("another program kept changing the attestation request")
 )
 
-// TSM asks the Linux kernel for TDX quotes, by its configfs interface. The
-// zero value uses TSMPath.
+// TSM asks the Linux kernel for evidence, by its configfs interface: TDX
+// quotes, or SEV-SNP reports with the certificate that the host hands over
+// beside them. The zero value uses TSMPath.
 type TSM struct {
 	fs tsmFS      // nil: configfs at TSMPath
 	mu sync.Mutex // the kernel makes one quote at a time
@@ -47,7 +51,7 @@ func NewTSM(root string) *TSM {
 	return &TSM{fs: configfs(root)}
 }
 
-// Attest returns a TDX quote that binds data.
+// Attest returns evidence that binds data.
 func (t *TSM) Attest(ctx context.Context, data [64]byte) (attest.Evidence, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,38 +70,80 @@ func (t *TSM) Attest(ctx context.Context, data [64]byte) (attest.Evidence, error
 	if err != nil {
 		return attest.Evidence{}, fmt.Errorf("%w: %v", ErrNoTSM, err)
 	}
-	if p := strings.TrimSpace(string(provider)); p != "tdx_guest" {
+	ev := attest.Evidence{Format: attest.FormatTDX}
+	switch p := strings.TrimSpace(string(provider)); p {
+	case "tdx_guest":
+	case "sev_guest":
+		ev.Format = attest.FormatSEVSNP
+	default:
 		return attest.Evidence{}, fmt.Errorf("%w: %q", ErrTSMProvider, p)
 	}
-	quote, err := t.request(dir, data)
-	if err != nil {
+	if err := t.request(dir, data, &ev); err != nil {
 		return attest.Evidence{}, err
 	}
-	return attest.Evidence{Format: attest.FormatTDX, Quote: quote}, nil
+	return ev, nil
 }
 
-// request writes the report data and reads the quote. The generation counts
+// request writes the report data and reads the evidence. The generation counts
 // writes: if it is not one more than before, somebody else wrote in between.
-func (t *TSM) request(dir string, data [64]byte) ([]byte, error) {
+func (t *TSM) request(dir string, data [64]byte, ev *attest.Evidence) error {
 	before, err := t.generation(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.fs.Write(path.Join(dir, "inblob"), data[:]); err != nil {
-		return nil, fmt.Errorf("asking the kernel for a quote: %w", err)
+		return fmt.Errorf("asking the kernel for evidence: %w", err)
 	}
-	quote, err := t.fs.Read(path.Join(dir, "outblob"))
-	if err != nil {
-		return nil, fmt.Errorf("reading a quote from the kernel (does the host run a quoting service?): %w", err)
+	if ev.Quote, err = t.fs.Read(path.Join(dir, "outblob")); err != nil {
+		return fmt.Errorf("reading evidence from the kernel (does the host run a quoting service?): %w", err)
+	}
+	if ev.Format == attest.FormatSEVSNP {
+		table, err := t.fs.Read(path.Join(dir, "auxblob"))
+		if err != nil {
+			return fmt.Errorf("reading the host's certificates: %w", err)
+		}
+		if ev.Certificate, err = signerIn(table); err != nil {
+			return err
+		}
 	}
 	after, err := t.generation(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if after != before+1 {
-		return nil, fmt.Errorf("%w: generation %d, then %d", ErrTSMBusy, before, after)
+		return fmt.Errorf("%w: generation %d, then %d", ErrTSMBusy, before, after)
 	}
-	return quote, nil
+	return nil
+}
+
+// The names of VCEK and VLEK in the host's table of certificates, as GUIDs in
+// their mixed byte order.
+var (
+	guidVCEK = [16]byte{0x8d, 0x75, 0xda, 0x63, 0x64, 0xe6, 0x64, 0x45, 0xad, 0xc5, 0xf4, 0xb9, 0x3b, 0xe8, 0xac, 0xcd}
+	guidVLEK = [16]byte{0xc2, 0x4b, 0x07, 0xa8, 0x5a, 0xa2, 0x3e, 0x48, 0xaa, 0xe6, 0x39, 0xc0, 0x45, 0xa0, 0xb8, 0xa1}
+)
+
+// signerIn finds the certificate of the report's signer in the host's table
+// and returns it as PEM. Rows are name (16), offset and length (4 each); one
+// of zeros ends them.
+func signerIn(table []byte) ([]byte, error) {
+	const row = 24
+	for at := 0; at+row <= len(table); at += row {
+		name := [16]byte(table[at:])
+		if name == [16]byte{} {
+			break
+		}
+		if name != guidVCEK && name != guidVLEK {
+			continue
+		}
+		offset := uint64(binary.LittleEndian.Uint32(table[at+16:]))
+		length := uint64(binary.LittleEndian.Uint32(table[at+20:]))
+		if offset+length > uint64(len(table)) || length == 0 {
+			break
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: table[offset : offset+length]}), nil
+	}
+	return nil, ErrNoSigner
 }
 
 func (t *TSM) generation(dir string) (uint64, error) {

@@ -3,14 +3,19 @@ package ratls
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/attest/sevsnp"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
 )
 
@@ -20,6 +25,7 @@ type kernel struct {
 	provider string
 	meddle   bool // another program writes between our write and our read
 
+	aux        []byte
 	inblob     [64]byte
 	generation int
 	open       int
@@ -49,6 +55,8 @@ func (k *kernel) Read(name string) ([]byte, error) {
 		}
 		ev, err := k.guest.Attest(context.Background(), k.inblob)
 		return ev.Quote, err
+	case "auxblob":
+		return k.aux, nil
 	}
 	return nil, fs.ErrNotExist
 }
@@ -92,6 +100,73 @@ func TestTSM(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTSMSEV: the certificate comes in a table from the host.
+func TestTSMSEV(t *testing.T) {
+	v, err := simulated.New(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := v.SNP(sevsnp.Milan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := func(name [16]byte, offset, length int) []byte {
+		b := binary.LittleEndian.AppendUint32(bytes.Clone(name[:]), uint32(offset))
+		return binary.LittleEndian.AppendUint32(b, uint32(length))
+	}
+	end := make([]byte, 24)
+	for _, vlek := range []bool{false, true} {
+		g, err := line.NewGuest(simulated.SNPGuestConfig{VLEK: vlek})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := g.Attest(t.Context(), [64]byte{5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(want.Certificate)
+		name := guidVCEK
+		if vlek {
+			name = guidVLEK
+		}
+		for title, c := range map[string]struct {
+			table []byte
+			err   error
+		}{
+			"alone":        {slices.Concat(row(name, 48, len(block.Bytes)), end, block.Bytes), nil},
+			"behind":       {slices.Concat(row([16]byte{1}, 72, 1), row(name, 72, len(block.Bytes)), end, block.Bytes), nil},
+			"empty":        {nil, ErrNoSigner},
+			"another only": {slices.Concat(row([16]byte{1}, 48, 1), end, []byte{0}), ErrNoSigner},
+			"after end":    {slices.Concat(end, row(name, 48, len(block.Bytes)), block.Bytes), ErrNoSigner},
+			"beyond":       {slices.Concat(row(name, 48, len(block.Bytes)+1), end, block.Bytes), ErrNoSigner},
+			"far beyond":   {slices.Concat(row(name, 0xffffffff, 0xffffffff), end), ErrNoSigner},
+			"cut off":      {row(name, 0, 4)[:23], ErrNoSigner},
+		} {
+			k := &kernel{guest: g, provider: "sev_guest", aux: c.table}
+			ev, err := (&TSM{fs: k}).Attest(t.Context(), [64]byte{5})
+			if !errors.Is(err, c.err) {
+				t.Errorf("%s: got %v, want %v", title, err, c.err)
+			}
+			if err == nil && !reflect.DeepEqual(ev, want) {
+				t.Errorf("%s: other evidence than the guest's", title)
+			}
+		}
+	}
+}
+
+func FuzzSignerIn(f *testing.F) {
+	f.Add(append(guidVCEK[:], 24, 0, 0, 0, 4, 0, 0, 0, 1, 2, 3, 4))
+	f.Fuzz(func(t *testing.T, table []byte) {
+		text, err := signerIn(table)
+		if err != nil {
+			return
+		}
+		if block, rest := pem.Decode(text); block == nil || len(rest) != 0 || !bytes.Contains(table, block.Bytes) {
+			t.Fatal("not a certificate of the table")
+		}
+	})
 }
 
 // TestTSMPaths runs against plain directories, where the kernel's files are
