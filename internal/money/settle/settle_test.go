@@ -1,0 +1,671 @@
+package settle
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
+	"github.com/cocoon-network/cocoon/internal/money/ledger"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
+)
+
+const ton = coins.PerCoin
+
+func addr(b byte) cocoon.Address {
+	var a cocoon.Address
+	a.Hash[0] = b
+	return a
+}
+
+// emptyCell stands for every code.
+var emptyCell = []byte{0xb5, 0xee, 0x9c, 0x72, 0x01, 0x01, 0x01, 0x01, 0x00, 0x02, 0x00, 0x00, 0x00}
+
+// world is a network with one proxy, one client and one worker.
+type world struct {
+	t      *testing.T
+	chain  *memoryChain
+	source *registry.Holder
+	snap   *registry.Snapshot
+	signer bindings.KeySigner
+	key    [32]byte
+	dir    string
+
+	proxyWallet, clientWallet, workerWallet *memoryWallet
+
+	proxyContract, clientContract, workerContract cocoon.Address
+}
+
+var (
+	proxyOwner  = addr(0xa0)
+	workerOwner = addr(0xa1)
+	secret      = sha256.Sum256([]byte("secret"))
+)
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, chain: newChain(t), dir: t.TempDir(), signer: bindings.KeySigner(ed25519.NewKeyFromSeed(make([]byte, 32)))}
+	w.key = [32]byte(ed25519.PrivateKey(w.signer).Public().(ed25519.PublicKey))
+	w.snap = &registry.Snapshot{Root: addr(1), Version: 1, Time: time.Now(), Params: registry.Params{
+		StructVersion: 3, ParamsVersion: 1, PricePerToken: 20, WorkerFeePerToken: 19,
+		Multipliers:           pricing.Multipliers{Prompt: 10000, Cached: 1000, Completion: 80000, Reasoning: 80000},
+		ProxyDelayBeforeClose: 600, ClientDelayBeforeClose: 300, MinProxyStake: ton, MinClientStake: 2 * ton,
+		ProxyCode: emptyCell, WorkerCode: emptyCell, ClientCode: emptyCell,
+	}}
+	w.source = registry.NewHolder(registry.HolderConfig{})
+	w.must(w.source.Publish(w.snap))
+	fund := func(b byte) *memoryWallet {
+		m := &memoryWallet{chain: w.chain, addr: addr(b)}
+		w.chain.account(m.addr).balance = 100 * ton
+		return m
+	}
+	w.proxyWallet, w.clientWallet, w.workerWallet = fund(0xb0), fund(0xb1), fund(0xb2)
+	w.proxyContract = w.address(bindings.ProxyAddress(w.snap, w.key, proxyOwner))
+	w.clientContract = w.address(bindings.ClientAddress(w.snap, w.clientWallet.addr, w.proxyContract, w.key))
+	w.workerContract = w.address(bindings.WorkerAddress(w.snap, workerOwner, w.proxyContract, w.key))
+	params := w.snap.Params
+	w.chain.births[w.proxyContract] = func() storage {
+		return &bindings.ProxyStorage{Owner: proxyOwner, Key: w.key, Root: w.snap.Root, Params: params}
+	}
+	w.chain.births[w.clientContract] = func() storage {
+		return &bindings.ClientStorage{Stake: params.MinClientStake, Owner: w.clientWallet.addr, Proxy: w.proxyContract, ProxyKey: w.key, Params: params}
+	}
+	w.chain.births[w.workerContract] = func() storage {
+		return &bindings.WorkerStorage{Owner: workerOwner, Proxy: w.proxyContract, ProxyKey: w.key, Params: params}
+	}
+	return w
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) address(a cocoon.Address, err error) cocoon.Address {
+	w.t.Helper()
+	w.must(err)
+	return a
+}
+
+func (w *world) config(m *memoryWallet) Config {
+	return Config{Chain: view{w.chain, m.addr}, Wallet: m, Every: time.Second}
+}
+
+// openLedger opens the ledger below dir and runs it until closed.
+func (w *world) openLedger(dir string) (l *ledger.Ledger, closed func()) {
+	w.t.Helper()
+	l, err := ledger.Open(dir, ledger.Config{Contract: w.proxyContract})
+	w.must(err)
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	return l, func() {
+		cancel()
+		w.must(errors.Join(<-ended, l.Close()))
+	}
+}
+
+func (w *world) proxy(l *ledger.Ledger, change func(*ProxyConfig)) *Proxy {
+	w.t.Helper()
+	c := ProxyConfig{Config: w.config(w.proxyWallet), Terms: w.snap, Ledger: l, Signer: w.signer, Key: w.key, Owner: proxyOwner, Contract: w.proxyContract}
+	if change != nil {
+		change(&c)
+	}
+	p, err := NewProxy(c)
+	w.must(err)
+	return p
+}
+
+func (w *world) client(views Views, policy ClientPolicy) *Client {
+	w.t.Helper()
+	c, err := NewClient(ClientConfig{Config: w.config(w.clientWallet), Policy: policy, Source: w.source, Views: views, SecretHash: secret})
+	w.must(err)
+	return c
+}
+
+// rounds lets a party act n times, a second apart.
+func (w *world) rounds(a *agent, p party, n int) {
+	w.t.Helper()
+	for range n {
+		if _, err := a.round(w.t.Context(), p); err != nil {
+			w.t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// memoryViews is what a party holds.
+type memoryViews map[cocoon.Address]channel.View
+
+func (m memoryViews) View(a cocoon.Address) channel.View { return m[a] }
+func (m memoryViews) Contracts() (out []cocoon.Address) {
+	for a := range m {
+		out = append(out, a)
+	}
+	return out
+}
+
+// holding returns the views of a party that holds one signed payment.
+func (w *world) holding(kind bindings.PaymentKind, contract cocoon.Address, tokens int64) memoryViews {
+	w.t.Helper()
+	data, err := bindings.SignPayment(w.signer, kind, contract, uint64(tokens), 1, w.proxyWallet.addr)
+	w.must(err)
+	v, err := channel.View{}.Hear(channel.Report{Payment: &channel.SignedPayment{Tokens: tokens, Data: data}})
+	w.must(err)
+	return memoryViews{contract: v}
+}
+
+func (w *world) clientStorage() *bindings.ClientStorage {
+	return w.chain.account(w.clientContract).storage.(*bindings.ClientStorage)
+}
+
+func (w *world) proxyStorage() *bindings.ProxyStorage {
+	return w.chain.account(w.proxyContract).storage.(*bindings.ProxyStorage)
+}
+
+// opened brings the network to where requests flow: proxy ready, client
+// funded and registered.
+func (w *world) opened(p *Proxy) {
+	w.t.Helper()
+	if err := p.Ready(); !errors.Is(err, ErrStarting) {
+		w.t.Fatalf("before the start: %v", err)
+	}
+	w.rounds(p.agent, p, 6)
+	w.must(p.Ready())
+	c := w.client(memoryViews{}, ClientPolicy{TopUp: 5 * ton, Budget: 5 * ton})
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	w.must(c.Register(w.t.Context(), w.proxyContract, w.clientContract, 77))
+	time.Sleep(10 * time.Second)
+	cancel()
+	w.must(<-ended)
+	if s := w.clientStorage(); s.Balance != 5*ton || s.SecretHash != secret {
+		w.t.Fatalf("client contract is %+v", s)
+	}
+	w.rounds(p.agent, p, 3)
+	w.must(p.AwaitRegistration(w.t.Context(), w.clientWallet.addr, 77))
+}
+
+func (w *world) charge(l *ledger.Ledger, n byte, tokens int64) {
+	w.t.Helper()
+	w.must(l.Charge(w.t.Context(), ledger.Charge{RequestID: cocoon.RequestID{n}, Client: w.clientWallet.addr, Worker: workerOwner, Tokens: tokens}))
+}
+
+// TestSettlement runs the whole way of money: deposits, charges, payouts,
+// earnings. In the end paid = kept + earned, and a second Settle does nothing.
+func TestSettlement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		p := w.proxy(l, nil)
+		w.opened(p)
+		if _, err := p.Client(addr(9)); !errors.Is(err, ErrNotFound) {
+			t.Errorf("a stranger's contract: %v", err)
+		}
+		if c, err := p.Client(w.clientWallet.addr); err != nil || !c.Open || c.Balance != 5*ton || c.SecretHash != secret {
+			t.Errorf("the client's contract is %+v, %v", c, err)
+		}
+		w.charge(l, 1, 1_000_000)
+		w.charge(l, 2, 500_000)
+		w.must(p.Settle(t.Context()))
+		w.rounds(p.agent, p, 2) // what the proxy contract pays is one hop behind
+		const tokens = 1_500_000
+		if s := w.clientStorage(); s.Tokens != tokens || s.Balance != 5*ton-tokens*20 {
+			t.Errorf("client contract %+v", s)
+		}
+		if got := w.chain.account(workerOwner).balance; got != tokens*19 {
+			t.Errorf("the worker has %v", got)
+		}
+		if got := w.chain.account(proxyOwner).balance; got != tokens*1 {
+			t.Errorf("the proxy's owner has %v", got)
+		}
+		if a := l.ClientAccount(w.clientWallet.addr); a.Contract.Charged != tokens || a.Counters.Committed != tokens || l.WorkerAccount(workerOwner).Paid != tokens {
+			t.Errorf("the ledger says %+v, %+v", a, l.WorkerAccount(workerOwner))
+		}
+		sent := w.proxyWallet.sent
+		w.must(p.Settle(t.Context()))
+		if n := w.proxyWallet.sent - sent; n != 0 {
+			t.Errorf("%d messages were sent for nothing", n)
+		}
+	})
+}
+
+// TestNothingTwice keeps all messages on their way while rounds go on and
+// while the process is started anew.
+func TestNothingTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		p := w.proxy(l, nil)
+		w.opened(p)
+		w.charge(l, 1, 1_000_000_000/20*2) // two coins: more than the policy's one
+		w.rounds(p.agent, p, 1)
+		w.chain.stuck = true
+		w.rounds(p.agent, p, 20)
+		again := w.proxy(l, nil)
+		again.firstMark, again.marked = p.firstMark, p.marked // its mark is not the point here
+		again.ready = nil
+		w.rounds(again.agent, again, 20)
+		charges := 0
+		for _, m := range w.chain.pending {
+			if m.Dest == w.clientContract {
+				charges++
+			}
+		}
+		if charges != 1 {
+			t.Errorf("%d charges are on their way", charges)
+		}
+		w.chain.stuck = false
+		w.rounds(again.agent, again, 5)
+		if s := w.clientStorage(); s.Tokens != 100_000_000 {
+			t.Errorf("charged %d", s.Tokens)
+		}
+	})
+}
+
+// TestRollback starts a proxy from an old copy of its ledger: it refuses to
+// serve, and goes on refusing.
+func TestRollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		p := w.proxy(l, nil)
+		w.opened(p)
+		closed()
+		old := t.TempDir()
+		w.must(os.CopyFS(old, os.DirFS(w.dir)))
+
+		l, closed = w.openLedger(w.dir)
+		p = w.proxy(l, nil)
+		w.rounds(p.agent, p, 5)
+		w.must(p.Ready())
+		w.charge(l, 1, 1000)
+		w.must(p.Settle(t.Context()))
+		closed()
+
+		l, closed = w.openLedger(old)
+		defer closed()
+		p = w.proxy(l, nil)
+		for range 3 {
+			if _, err := p.round(t.Context(), p); !errors.Is(err, channel.ErrRollback) {
+				t.Errorf("round: %v", err)
+			}
+		}
+		if err := p.Ready(); !errors.Is(err, channel.ErrRollback) {
+			t.Errorf("ready: %v", err)
+		}
+		if files, err := filepath.Glob(filepath.Join(old, "*", "journal.*")); err != nil || len(files) != 1 {
+			t.Errorf("journal files %v, %v", files, err)
+		}
+	})
+}
+
+// TestRetirement closes a contract whose params are outdated: everybody gets
+// what is his, and the owner the rest.
+func TestRetirement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		w.opened(w.proxy(l, nil))
+		before := w.chain.account(w.clientWallet.addr).balance
+		w.charge(l, 1, 1_000_000)
+		p := w.proxy(l, func(c *ProxyConfig) { c.Retire, c.Terms = true, nil })
+		w.rounds(p.agent, p, 20)
+		if s := w.proxyStorage(); s.State != bindings.Closing {
+			t.Fatalf("proxy contract is %v", s.State)
+		}
+		if s := w.clientStorage(); s.State != bindings.Closed || s.Balance != 0 || s.Tokens != 1_000_000 {
+			t.Errorf("client contract %+v", s)
+		}
+		if got := w.chain.account(w.clientWallet.addr).balance - before; got != 5*ton-20_000_000 {
+			t.Errorf("the client got %v", got)
+		}
+		if got := w.chain.account(workerOwner).balance; got != 19_000_000 {
+			t.Errorf("the worker got %v", got)
+		}
+		if err := p.Ready(); !errors.Is(err, ErrProxyClosed) {
+			t.Errorf("ready: %v", err)
+		}
+		time.Sleep(600 * time.Second)
+		w.rounds(p.agent, p, 5)
+		if s := w.proxyStorage(); s.State != bindings.Closed {
+			t.Errorf("proxy contract is %v", s.State)
+		}
+		if got := w.chain.account(proxyOwner).balance; got < 1_000_000 {
+			t.Errorf("the owner got %v", got)
+		}
+	})
+}
+
+// TestStrangers lets others send what only the derived contracts may say.
+func TestStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		p := w.proxy(l, nil)
+		w.opened(p)
+		want := l.ClientAccount(w.clientWallet.addr)
+		for _, m := range []bindings.Message{
+			&bindings.ClientRequest{Owner: w.clientWallet.addr, Balance: 1000 * ton, Stake: 1000 * ton, Payload: &bindings.ClientPayload{Kind: bindings.PayloadRegister, Nonce: 5}},
+			&bindings.WorkerRequest{Owner: workerOwner, Tokens: 99},
+			&bindings.SaveState{Seqno: 1000},
+		} {
+			forged := post(w.proxyContract, 1, m)
+			forged.Source = addr(0xee)
+			w.chain.deliver(forged)
+		}
+		w.rounds(p.agent, p, 3)
+		w.must(p.Ready())
+		if got := l.ClientAccount(w.clientWallet.addr); got != want {
+			t.Errorf("a stranger changed the client's account: %+v", got)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := p.AwaitRegistration(ctx, w.clientWallet.addr, 5); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a stranger registered: %v", err)
+		}
+	})
+}
+
+// TestRefusedAction checks that a contract that refuses is left alone for a
+// while and that Settle says so.
+func TestRefusedAction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		p := w.proxy(l, nil)
+		w.opened(p)
+		w.charge(l, 1, 1_000_000)
+		w.clientStorage().Tokens = 5_000_000 // out of reach, and the ledger was not told
+		if err := p.Settle(t.Context()); !errors.Is(err, ErrRefused) {
+			t.Errorf("Settle: %v", err)
+		}
+		sent := w.proxyWallet.sent
+		w.rounds(p.agent, hurried{p}, 20)
+		if n := w.proxyWallet.sent - sent; n != 0 {
+			t.Errorf("%d more attempts", n)
+		}
+	})
+}
+
+func TestWorkerCashesIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		w.opened(w.proxy(l, nil))
+		views := w.holding(bindings.WorkerPayout, w.workerContract, 1_000_000)
+		wk, err := NewWorker(WorkerConfig{Config: w.config(w.workerWallet), Source: w.source, Views: views, Owner: workerOwner})
+		w.must(err)
+		w.must(wk.Settle(t.Context()))
+		if n := w.workerWallet.sent; n != 0 {
+			t.Errorf("%d messages to a contract that nobody named", n)
+		}
+		wk.Track(w.proxyContract, w.workerContract)
+		w.rounds(wk.agent, wk, 3)
+		if n := w.workerWallet.sent; n != 0 {
+			t.Errorf("%d messages below the policy's amount", n)
+		}
+		w.must(wk.Settle(t.Context()))
+		w.rounds(wk.agent, wk, 2) // the money is one hop behind
+		if got := w.chain.account(workerOwner).balance; got != 19_000_000 || w.workerWallet.sent != 1 {
+			t.Errorf("the worker has %v after %d messages", got, w.workerWallet.sent)
+		}
+	})
+}
+
+func TestClientChargesAndLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		w.opened(w.proxy(l, nil))
+		c := w.client(w.holding(bindings.ClientCharge, w.clientContract, 10_000_000), ClientPolicy{})
+		w.must(c.Settle(t.Context()))
+		if s := w.clientStorage(); s.Tokens != 10_000_000 || s.Balance != 5*ton-200_000_000 {
+			t.Errorf("client contract %+v", s)
+		}
+		w.proxyStorage().Stake = 10 * ton
+		w.rounds(c.agent, c, 3) // the excess comes back
+		before := w.chain.account(w.clientWallet.addr).balance
+		c.Leave(w.clientContract)
+		w.rounds(c.agent, c, 5)
+		if s := w.clientStorage(); s.State != bindings.Closing || s.Balance != 2*ton {
+			t.Errorf("client contract %+v", s)
+		}
+		time.Sleep(301 * time.Second)
+		w.rounds(c.agent, c, 5)
+		if s := w.clientStorage(); s.State != bindings.Closed {
+			t.Errorf("client contract %+v", s)
+		}
+		if got := w.chain.account(w.clientWallet.addr).balance - before; got != 5*ton-200_000_000 {
+			t.Errorf("the client got %v back", got)
+		}
+	})
+}
+
+func TestEmptyWallet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		w.chain.account(w.proxyWallet.addr).balance = 0
+		p := w.proxy(l, nil)
+		if err := p.Settle(t.Context()); err == nil || w.proxyWallet.sent != 0 {
+			t.Errorf("settled from an empty wallet: %v", err)
+		}
+	})
+}
+
+func TestRequiredFields(t *testing.T) {
+	if _, err := NewProxy(ProxyConfig{}); err == nil {
+		t.Error("a proxy without anything")
+	}
+	if _, err := NewClient(ClientConfig{}); err == nil {
+		t.Error("a client without anything")
+	}
+	if _, err := NewWorker(WorkerConfig{}); err == nil {
+		t.Error("a worker without anything")
+	}
+}
+
+func kinds(actions []Action) (out []Kind) {
+	for _, a := range actions {
+		out = append(out, a.Kind)
+	}
+	return out
+}
+
+func TestPlanProxy(t *testing.T) {
+	params := registry.Params{PricePerToken: 20, WorkerFeePerToken: 19}
+	now := time.Unix(1750000000, 0)
+	used := func(n int64) channel.Counters { return channel.Counters{Used: n, Durable: n, Committed: n} }
+	const coin = 50_000_000 // tokens that cost a coin
+	base := func() ProxyState {
+		return ProxyState{Now: now, Policy: ProxyPolicy{}.withDefaults(), Storage: &bindings.ProxyStorage{Params: params}, Pool: 100 * ton}
+	}
+	for name, c := range map[string]struct {
+		change func(*ProxyState)
+		want   []Kind
+	}{
+		"not deployed":            {func(s *ProxyState) { s.Storage = nil }, []Kind{Deploy}},
+		"not deployed, to retire": {func(s *ProxyState) { s.Storage, s.Retire = nil, true }, nil},
+		"nothing due":             {func(*ProxyState) {}, nil},
+		"mark":                    {func(s *ProxyState) { s.MarkNeeded, s.MarkAge = true, time.Minute }, []Kind{Mark}},
+		"mark too soon":           {func(s *ProxyState) { s.MarkNeeded, s.MarkAge = true, time.Second }, nil},
+		"charge": {func(s *ProxyState) {
+			s.Clients = []ClientDue{{Counters: used(coin), Chain: channel.ClientContract{Open: true, Balance: 1}}}
+		}, []Kind{Charge}},
+		"charge below the policy": {func(s *ProxyState) {
+			s.Clients = []ClientDue{{Counters: used(coin - 1), Chain: channel.ClientContract{Open: true, Balance: 1}}}
+		}, nil},
+		"closing client": {func(s *ProxyState) {
+			s.Clients = []ClientDue{{Counters: used(1), Chain: channel.ClientContract{Balance: 1}, Idle: true}}
+		}, []Kind{GrantRefund}},
+		"closing client with requests": {func(s *ProxyState) {
+			s.Clients = []ClientDue{{Counters: used(1), Chain: channel.ClientContract{Balance: 1}}}
+		}, nil},
+		"closed client": {func(s *ProxyState) {
+			s.Clients = []ClientDue{{Counters: used(1), Idle: true, Chain: channel.ClientContract{Charged: 1}}}
+		}, nil},
+		"payout":                  {func(s *ProxyState) { s.Workers = []WorkerDue{{Counters: used(11 * coin)}} }, []Kind{PayWorker}},
+		"payout below the policy": {func(s *ProxyState) { s.Workers = []WorkerDue{{Counters: used(10 * coin)}} }, nil},
+		"payout not committed": {func(s *ProxyState) {
+			s.Workers = []WorkerDue{{Counters: channel.Counters{Used: 11 * coin, Durable: 11 * coin}}}
+		}, nil},
+		"pool too small": {func(s *ProxyState) { s.Pool, s.Workers = ton, []WorkerDue{{Counters: used(11 * coin)}} }, nil},
+		"pool for one": {func(s *ProxyState) {
+			s.Pool, s.Workers = 11*ton, []WorkerDue{{Counters: used(11 * coin)}, {Counters: used(11 * coin)}}
+		}, []Kind{PayWorker}},
+		"earnings": {func(s *ProxyState) { s.Storage.Earnings = 10 * ton }, []Kind{WithdrawEarnings}},
+		"retire":   {func(s *ProxyState) { s.Retire = true }, []Kind{CloseProxy}},
+		"retire: wait": {func(s *ProxyState) {
+			s.Retire = true
+			s.Storage.State, s.Storage.UnlockAt = bindings.Closing, uint32(now.Unix())
+		}, nil},
+		"retire: complete": {func(s *ProxyState) { s.Retire = true; s.Storage.State = bindings.Closing }, []Kind{CompleteClose}},
+		"retire: done":     {func(s *ProxyState) { s.Retire = true; s.Storage.State = bindings.Closed }, nil},
+		"closed by its owner": {func(s *ProxyState) {
+			s.Storage.State = bindings.Closing
+			s.Clients = []ClientDue{{Idle: true, Chain: channel.ClientContract{Open: true}}}
+		}, []Kind{GrantRefund}},
+		"retire: busy client": {func(s *ProxyState) {
+			s.Retire = true
+			s.Storage.State = bindings.Closing
+			s.Clients = []ClientDue{{Chain: channel.ClientContract{Open: true}}}
+		}, nil},
+		"retire: clients first": {func(s *ProxyState) {
+			s.Retire = true
+			s.Storage.State = bindings.Closing
+			s.Workers = []WorkerDue{{Counters: used(1)}}
+			s.Clients = []ClientDue{{Idle: true, Chain: channel.ClientContract{Open: true}}}
+		}, []Kind{GrantRefund}},
+		"retire: workers": {func(s *ProxyState) {
+			s.Retire = true
+			s.Storage.State = bindings.Closing
+			s.Workers = []WorkerDue{{Counters: used(1)}}
+		}, []Kind{LastPayout}},
+		"retire: pool is missing": {func(s *ProxyState) {
+			s.Retire, s.Pool = true, 0
+			s.Storage.State = bindings.Closing
+			s.Workers = []WorkerDue{{Counters: used(1)}}
+		}, nil},
+	} {
+		s := base()
+		c.change(&s)
+		if got := kinds(PlanProxy(s)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestPlanClient(t *testing.T) {
+	now := time.Unix(1750000000, 0)
+	base := func() ClientState {
+		return ClientState{
+			Now: now, Policy: ClientPolicy{Budget: 10 * ton}, Proxy: &bindings.ProxyStorage{}, SecretHash: secret,
+			Storage: &bindings.ClientStorage{Balance: 2 * ton, Stake: 2 * ton, SecretHash: secret, Params: registry.Params{PricePerToken: 20, ProxyDelayBeforeClose: 600, ClientDelayBeforeClose: 300}},
+		}
+	}
+	closing := func(s *ClientState, ago time.Duration) {
+		s.Storage.State, s.Storage.UnlockAt = bindings.Closing, uint32(now.Add(-ago).Unix())
+	}
+	for name, c := range map[string]struct {
+		change func(*ClientState)
+		want   []Kind
+	}{
+		"nothing to do":               {func(*ClientState) {}, nil},
+		"not deployed, not wanted":    {func(s *ClientState) { s.Storage = nil }, nil},
+		"wanted":                      {func(s *ClientState) { s.Storage, s.Wanted = nil, true }, []Kind{Deploy}},
+		"wanted without a budget":     {func(s *ClientState) { s.Storage, s.Wanted, s.Policy.Budget = nil, true, 0 }, nil},
+		"wanted by no proxy":          {func(s *ClientState) { s.Storage, s.Wanted, s.Proxy = nil, true, nil }, nil},
+		"secret":                      {func(s *ClientState) { s.SecretHash[0]++ }, []Kind{ChangeSecret}},
+		"low balance":                 {func(s *ClientState) { s.Storage.Balance = ton - 1 }, []Kind{TopUp}},
+		"low balance, budget is used": {func(s *ClientState) { s.Storage.Balance, s.Storage.Tokens = ton-1, 500_000_000 }, nil},
+		"low balance, proxy closed":   {func(s *ClientState) { s.Storage.Balance, s.Proxy.State = ton-1, bindings.Closed }, nil},
+		"charge":                      {func(s *ClientState) { s.Signed = 50_000_001 }, []Kind{Charge}},
+		"small charge":                {func(s *ClientState) { s.Signed = 50_000_000 }, nil},
+		"small charge now":            {func(s *ClientState) { s.Signed, s.Settle = 1, true }, []Kind{Charge}},
+		"no charge now":               {func(s *ClientState) { s.Signed, s.Settle, s.Storage.Tokens = 1, true, 1 }, nil},
+		"leave":                       {func(s *ClientState) { s.Leave = true }, []Kind{RequestRefund}},
+		"proxy closes":                {func(s *ClientState) { s.Proxy.State = bindings.Closing }, []Kind{RequestRefund}},
+		"outdated":                    {func(s *ClientState) { s.OutdatedSince = now.Add(-149 * time.Second) }, nil},
+		"outdated for long":           {func(s *ClientState) { s.OutdatedSince = now.Add(-150 * time.Second) }, []Kind{RequestRefund}},
+		"closing":                     {func(s *ClientState) { closing(s, 0); s.Proxy.Stake = 2 * ton }, nil},
+		"unlocked, stake covers":      {func(s *ClientState) { closing(s, time.Second); s.Proxy.Stake = 2 * ton }, []Kind{RequestRefund}},
+		"unlocked, stake is short":    {func(s *ClientState) { closing(s, time.Second) }, nil},
+		"patience is over":            {func(s *ClientState) { closing(s, 301*time.Second) }, []Kind{RequestRefund}},
+		"unlocked, proxy may go":      {func(s *ClientState) { closing(s, time.Second); s.Proxy.State = bindings.Closing }, []Kind{RequestRefund}},
+		"unlocked, proxy is gone":     {func(s *ClientState) { closing(s, 400*time.Second); s.Proxy.State = bindings.Closed }, nil},
+		"closed":                      {func(s *ClientState) { s.Storage.State = bindings.Closed }, nil},
+	} {
+		s := base()
+		c.change(&s)
+		if got := kinds(PlanClient(s)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	s := base()
+	s.Storage.Balance, s.Policy = 19, ClientPolicy{TopUp: 99, Budget: 110}
+	if got := PlanClient(s); len(got) != 1 || got[0].Amount != 80 || got[0].Value != clientValue+80 {
+		t.Errorf("a top-up within the budget, in whole tokens: %+v", got)
+	}
+}
+
+func TestPlanWorker(t *testing.T) {
+	now := time.Unix(1750000000, 0)
+	base := func() WorkerState {
+		return WorkerState{
+			Now: now, Policy: WorkerPolicy{Payout: 10 * ton, Last: ton / 10}, Pool: 100 * ton, Storage: &bindings.WorkerStorage{},
+			Proxy: &bindings.ProxyStorage{Params: registry.Params{PricePerToken: 20, WorkerFeePerToken: 20, ClientDelayBeforeClose: 300}},
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*WorkerState)
+		want   []Kind
+	}{
+		"nothing signed":     {func(*WorkerState) {}, nil},
+		"enough":             {func(s *WorkerState) { s.Signed = 500_000_000 }, []Kind{PayWorker}},
+		"not deployed":       {func(s *WorkerState) { s.Signed, s.Storage = 500_000_000, nil }, []Kind{PayWorker}},
+		"not enough":         {func(s *WorkerState) { s.Signed = 499_999_999 }, nil},
+		"paid already":       {func(s *WorkerState) { s.Signed, s.Storage.Tokens = 500_000_000, 1 }, nil},
+		"unknown proxy":      {func(s *WorkerState) { s.Signed, s.Proxy = 500_000_000, nil }, nil},
+		"closed proxy":       {func(s *WorkerState) { s.Signed, s.Proxy.State = 500_000_000, bindings.Closed }, nil},
+		"closed":             {func(s *WorkerState) { s.Signed, s.Storage.State = 500_000_000, bindings.Closed }, nil},
+		"pool too small":     {func(s *WorkerState) { s.Signed, s.Pool = 500_000_000, 10*ton }, nil},
+		"outdated":           {func(s *WorkerState) { s.Signed, s.OutdatedSince = 5_000_000, now.Add(-149*time.Second) }, nil},
+		"outdated for long":  {func(s *WorkerState) { s.Signed, s.OutdatedSince = 5_000_000, now.Add(-150*time.Second) }, []Kind{PayWorker}},
+		"outdated, a trifle": {func(s *WorkerState) { s.Signed, s.OutdatedSince = 4_999_999, now.Add(-150*time.Second) }, nil},
+	} {
+		s := base()
+		c.change(&s)
+		if got := kinds(PlanWorker(s)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestActionText(t *testing.T) {
+	if got := (Action{Kind: TopUp, To: addr(1), Amount: ton}).String(); !bytes.Contains([]byte(got), []byte("top up of 1 GRAM at ")) {
+		t.Error(got)
+	}
+}
