@@ -17,6 +17,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/internal/wire/mux"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
 
@@ -89,7 +90,7 @@ type body struct {
 
 	rest  []byte
 	ended atomic.Bool // the last part is here
-	err   error // sticky
+	err   error       // sticky
 	final api.Final
 
 	once sync.Once
@@ -176,7 +177,7 @@ func (b *body) explain(err error) *openai.Error {
 		return openai.Timeout("The call's time is over.")
 	case errors.Is(err, context.Canceled):
 		return openai.Cancelled()
-	case errors.Is(err, role.ErrQueueFull):
+	case errors.Is(err, mux.ErrOverflow):
 		return openai.Cut("The answer was read too slowly.")
 	case errors.Is(err, errProxyLost):
 		return openai.Cut("The connection to the proxy ended in the middle of the answer.")

@@ -220,7 +220,7 @@ func (s *session) Message(c *mux.Conn, data []byte) {
 		q := s.requests[part.ID]
 		s.mu.Unlock()
 		if q != nil {
-			_ = q.Push(part) // a full queue fails the call; it is closed then
+			role.Deliver(q, part)
 		}
 		return
 	}

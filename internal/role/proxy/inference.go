@@ -337,7 +337,7 @@ func (r *inference) broken(ctx context.Context, err error) *tryError {
 	if cause := wireCause(ctx); cause != nil {
 		return &tryError{wire: cause}
 	}
-	if errors.Is(err, role.ErrQueueFull) {
+	if errors.Is(err, mux.ErrOverflow) {
 		return &tryError{wire: wire.Errorf(wire.CodeError, "the client reads too slowly")}
 	}
 	return &tryError{wire.Errorf(wire.CodeFailure, "the worker's connection ended before its answer was complete"), true, true}

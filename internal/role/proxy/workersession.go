@@ -252,8 +252,7 @@ func (w *workerSession) Message(c *mux.Conn, data []byte) {
 		a := w.requests[part.ID]
 		w.mu.Unlock()
 		if a != nil {
-			// A full queue fails the request; it is closed then.
-			_ = a.queue.Push(part)
+			role.Deliver(a.queue, part)
 		}
 		return
 	}
