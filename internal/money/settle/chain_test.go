@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,13 +20,13 @@ import (
 // read, which every round does once, all messages move by one hop.
 type memoryChain struct {
 	t        *testing.T
+	mu       sync.Mutex // of Account, Transactions, Send; tests look in between
 	accounts map[cocoon.Address]*account
 	pending  []pendingMessage
 	lt       uint64
 	// births are the contracts that a StateInit deploys, by address.
 	births map[cocoon.Address]func() storage
 	stuck  bool // nothing is delivered
-	log    []string
 }
 
 type storage interface{ Encode() ([]byte, error) }
@@ -54,6 +55,8 @@ func (c *memoryChain) account(a cocoon.Address) *account {
 
 // Account implements Chain.
 func (c *memoryChain) Account(_ context.Context, addr cocoon.Address) (access.Account, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	a := c.accounts[addr]
 	if a == nil {
 		return access.Account{Address: addr}, nil
@@ -74,6 +77,8 @@ func (c *memoryChain) Account(_ context.Context, addr cocoon.Address) (access.Ac
 
 // Transactions implements Chain.
 func (c *memoryChain) Transactions(_ context.Context, acc access.Account, since uint64) (out []access.Transaction, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, tx := range c.accounts[acc.Address].txs {
 		if tx.LT > since && tx.LT <= acc.LastTxLT {
 			out = append(out, tx)
@@ -101,6 +106,8 @@ func (c *memoryChain) transact(addr cocoon.Address, in *access.Message, exit int
 
 // hop delivers every message that was posted before.
 func (c *memoryChain) hop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.stuck {
 		return
 	}
@@ -306,6 +313,8 @@ func (w *memoryWallet) Send(_ context.Context, messages []wallet.Message) (walle
 	if len(messages) > bindings.MaxWalletMessages {
 		w.chain.t.Fatalf("%d messages at once", len(messages))
 	}
+	w.chain.mu.Lock()
+	defer w.chain.mu.Unlock()
 	var out []pendingMessage
 	var sum coins.Nano
 	for _, m := range messages {
