@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cocoon-network/cocoon/internal/chain/access"
+)
+
+// tonConfigVariable names the file for all commands that read the chain.
+const tonConfigVariable = "COCOON_TON_CONFIG"
+
+// chainFlags are the flags of a command that reads the chain.
+type chainFlags struct{ config string }
+
+func (a *app) chainFlags(cmd *cobra.Command, f *chainFlags) {
+	cmd.Flags().StringVar(&f.config, "ton-config", a.getenv(tonConfigVariable), "TON's global configuration (JSON) of the chain")
+}
+
+// openChain connects to the chain and proves its newest block.
+func (a *app) openChain(ctx context.Context, f *chainFlags) (*access.Client, error) {
+	if f.config == "" {
+		return nil, usageError{errors.New("which chain? Name TON's global configuration with --ton-config (or " + tonConfigVariable + ")")}
+	}
+	b, err := os.ReadFile(f.config)
+	if err != nil {
+		return nil, fmt.Errorf("TON configuration: %w", err)
+	}
+	c, err := access.Open(ctx, access.Config{GlobalConfig: b, Dir: filepath.Join(a.dir, "chain")})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.config, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cocoon-network/cocoon/internal/money/coins"
+	"github.com/cocoon-network/cocoon/internal/node"
+	"github.com/cocoon-network/cocoon/internal/role/client"
+	"github.com/cocoon-network/cocoon/internal/role/proxy"
+	"github.com/cocoon-network/cocoon/internal/role/worker"
+)
+
+// statusReport is how a network stands.
+type statusReport struct {
+	Gateway   string        `json:"gateway"`
+	Simulated bool          `json:"simulated"`
+	Children  []childReport `json:"children"`
+	money
+}
+
+// money is what was paid and where it is: paid = kept + earned + pending,
+// gas apart.
+type money struct {
+	Paid    coins.Nano `json:"paid_nano"`    // charged to clients
+	Kept    coins.Nano `json:"kept_nano"`    // the proxy's commission
+	Earned  coins.Nano `json:"earned_nano"`  // the workers' part
+	Pending coins.Nano `json:"pending_nano"` // charged, not yet committed
+	Gas     coins.Nano `json:"gas_nano"`     // chain fees
+}
+
+type childReport struct {
+	node.Child
+	Alive bool   `json:"alive"`
+	Error string `json:"error,omitempty"`
+
+	client *client.Stats
+	proxy  *proxy.Stats
+	worker *worker.Stats
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use:     "status",
+		Short:   "How the network on this machine stands",
+		Example: "  cocoon status\n  cocoon status --json | jq .paid_nano",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := node.ReadState(a.dir)
+			if err != nil {
+				return err
+			}
+			r, err := readStatus(cmd.Context(), s)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(r)
+			}
+			return r.print(a.env.Stdout)
+		},
+	})
+}
+
+func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
+	r := &statusReport{Gateway: s.Gateway, Simulated: s.Simulated}
+	for _, c := range s.Children {
+		cr := childReport{Child: c}
+		var into any
+		switch c.Role {
+		case "client":
+			cr.client = &client.Stats{}
+			into = cr.client
+		case "proxy":
+			cr.proxy = &proxy.Stats{}
+			into = cr.proxy
+		default:
+			cr.worker = &worker.Stats{}
+			into = cr.worker
+		}
+		if err := fetchStats(ctx, c.Status, into); err != nil {
+			cr.Error = err.Error()
+		} else {
+			cr.Alive = true
+		}
+		r.Children = append(r.Children, cr)
+	}
+	return r, r.count()
+}
+
+// count adds up the money from the proxies' books.
+func (r *statusReport) count() error {
+	for _, c := range r.Children {
+		if c.proxy == nil || !c.Alive {
+			continue
+		}
+		paid, earned, pending, err := c.proxy.Money()
+		if err != nil {
+			return err
+		}
+		r.Paid += paid
+		r.Earned += earned
+		r.Pending += pending
+		r.Kept += paid - earned - pending
+	}
+	return nil
+}
+
+func fetchStats(ctx context.Context, base string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/jsonstats", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(into)
+}
+
+func (r *statusReport) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	sim := ""
+	if r.Simulated {
+		sim = "  SIMULATED: no hardware protects this network"
+	}
+	fmt.Fprintf(w, "endpoint\t%s/v1%s\n\n", r.Gateway, sim)
+	fmt.Fprintln(w, "PROCESS\tPID\tSTATE\tREQUESTS\tFAILED\tRESTARTS")
+	for _, c := range r.Children {
+		state, queries, failed := "running", int64(0), int64(0)
+		switch {
+		case !c.Alive:
+			state = c.Error
+		case c.client != nil:
+			queries, failed = c.client.Queries, c.client.Failed
+			if len(c.client.Connections) == 0 {
+				state = "no proxy connected"
+			}
+		case c.proxy != nil:
+			queries, failed = c.proxy.Queries, c.proxy.Failed
+			state = fmt.Sprintf("%d worker(s), %d client(s)", len(c.proxy.Workers), len(c.proxy.Clients))
+		case c.worker != nil:
+			queries, failed = c.worker.Queries, c.worker.Failed
+			switch {
+			case !c.worker.Enabled:
+				state = "engine not ready"
+			case len(c.worker.Connections) == 0:
+				state = "no proxy connected"
+			}
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n", c.Name, c.Pid, state, queries, failed, c.Restarts)
+	}
+	fmt.Fprintf(w, "\npaid\t%s\n  to workers\t%s\n  kept by proxies\t%s\n  pending\t%s\n", r.Paid, r.Earned, r.Kept, r.Pending)
+	return w.Flush()
+}

@@ -1,0 +1,74 @@
+//go:build !tee
+
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cocoon-network/cocoon/internal/node"
+)
+
+// extraCommands are those that the measured image has no part of.
+func (a *app) extraCommands() []*cobra.Command {
+	return []*cobra.Command{a.upCommand()}
+}
+
+func (a *app) upCommand() *cobra.Command {
+	cfg := node.UpConfig{}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run the whole network on this machine",
+		Long: `Run a whole network on this machine: proxy, workers and a client with its
+OpenAI-compatible endpoint, each a process of its own. The evidence is SIMULATED:
+everything is checked as on real hardware, but it protects nothing.
+
+When the network answers, a line "ready http://HOST:PORT/v1" is printed. The
+same --dir resumes the same network. Ctrl-C stops it.`,
+		Example: `  cocoon up
+  cocoon up --workers 3 --listen 127.0.0.1:0 --dir /tmp/net
+  cocoon up --engine http://127.0.0.1:8000 --model 'Qwen/Qwen3-8B@main:0'`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.Dir = a.dir
+			cfg.Executable = a.env.Executable
+			cfg.Progress = a.progress
+			cfg.Ready = func(s node.State) {
+				fmt.Fprintf(a.env.Stdout, "ready %s/v1\n", s.Gateway)
+				a.hints(s)
+			}
+			a.progress("SIMULATED network in %s: no hardware protects what you send", cfg.Dir)
+			err := node.Up(cmd.Context(), cfg)
+			if cmd.Context().Err() != nil {
+				a.progress("stopped")
+				if err == context.Canceled {
+					err = nil
+				}
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:10000", "address of the OpenAI-compatible endpoint; with port 0 every port is chosen free")
+	cmd.Flags().IntVar(&cfg.Workers, "workers", 1, "number of workers")
+	cmd.Flags().StringVar(&cfg.Engine, "engine", "demo", "demo, or the URL of an OpenAI-compatible engine")
+	cmd.Flags().StringVar(&cfg.Model, "model", "", "full name of that engine's model, name@commit:hash")
+	return cmd
+}
+
+// hints tells a person at a terminal what to do next.
+func (a *app) hints(s node.State) {
+	if !terminal(a.env.Stderr) {
+		return
+	}
+	fmt.Fprintf(a.env.Stderr, `
+Try it, in another terminal:
+
+  cocoon chat "What is Cocoon?" --dir %[2]s
+
+  curl -N %[1]s/v1/chat/completions -H 'Content-Type: application/json' \
+    -d '{"model":"cocoon-demo-1","stream":true,"messages":[{"role":"user","content":"What is Cocoon?"}]}'
+
+Any OpenAI client works with OPENAI_BASE_URL=%[1]s/v1. Ctrl-C stops the network.
+`, s.Gateway, a.dir)
+}

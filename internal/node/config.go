@@ -1,0 +1,272 @@
+// Package node assembles roles from configuration: the one place where parts
+// meet. It holds no rules of its own beyond which part goes where.
+//
+// Owns: configuration, assembly of each role, the network that `up` runs.
+// Imports: everything below it.
+// Trust: Measured configuration decides what is checked; Runtime brings only
+// servers, limits and names.
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest"
+)
+
+// Config is the configuration of one role's process.
+type Config struct {
+	// Role is client, proxy or worker.
+	Role     string   `toml:"role"`
+	Measured Measured `toml:"measured"`
+	Runtime  Runtime  `toml:"runtime"`
+}
+
+// Measured is everything that can weaken a check. In the measured image it is
+// read from the measured spec folder alone.
+type Measured struct {
+	// GlobalID names the TON network: -239 is mainnet, -3 testnet.
+	GlobalID int32 `toml:"global_id"`
+	// RootContract is the address of the network's root contract.
+	RootContract string `toml:"root_contract"`
+	// RootFile is a root configuration in the reference's fake-chain form,
+	// which stands in for a chain in test networks.
+	RootFile string `toml:"root_file"`
+	// IsTest must equal the network's; TestOnly sets the test-only flag in
+	// addresses sent to peers.
+	IsTest   bool `toml:"is_test"`
+	TestOnly bool `toml:"test_only"`
+	// Evidence is what this process presents: tdx, simulated, fake or none.
+	Evidence string `toml:"evidence"`
+	// Accept lists the kinds of evidence accepted from proxies and workers.
+	Accept []string `toml:"accept"`
+	// SimulatedRoot is the key id (96 hex digits) of the simulated vendor that
+	// is trusted where Accept lists simulated.
+	SimulatedRoot string `toml:"simulated_root"`
+	// SimulatedImage is the name of the image a simulated guest runs.
+	SimulatedImage string `toml:"simulated_image"`
+	// Model is a worker's full model name, name@commit:hash.
+	Model string `toml:"model"`
+	// Engine is a worker's engine: "demo" or an http URL. In the measured
+	// image only loopback is allowed.
+	Engine string `toml:"engine"`
+	// ServedModel is the name the engine knows the model by; "" = base name.
+	ServedModel string `toml:"served_model"`
+}
+
+// Runtime is what may come from outside without weakening a check.
+type Runtime struct {
+	// Dir keeps the role's state: ledger, payments.
+	Dir string `toml:"dir"`
+	// LogLevel is debug, info, warn or error; LogFormat text or json.
+	LogLevel  string `toml:"log_level"`
+	LogFormat string `toml:"log_format"`
+	// Listen is the gateway's address (client).
+	Listen string `toml:"listen"`
+	// Hosts are names the gateway answers to besides loopback's; Origins are
+	// web origins that may call it.
+	Hosts   []string `toml:"hosts"`
+	Origins []string `toml:"origins"`
+	// ListenWorkers and ListenClients are a proxy's two ports.
+	ListenWorkers string `toml:"listen_workers"`
+	ListenClients string `toml:"listen_clients"`
+	// Status is where health, metrics and /jsonstats are served (proxy,
+	// worker; the client serves them beside the gateway). "" = nowhere.
+	Status string `toml:"status"`
+	// Owner is the owner address: of the proxy contract, of worker contracts
+	// (payouts), or the client's wallet contract.
+	Owner string `toml:"owner"`
+	// KeyFile holds the proxy's contract key.
+	KeyFile string `toml:"key_file"`
+	// SecretFile holds the client's login secret; "" = none.
+	SecretFile string `toml:"secret_file"`
+	// Via is the SOCKS5 address of a router that makes the connections;
+	// "" = this process makes them. PreambleFormat says which generation of
+	// router it is: "april" or "december".
+	Via            string `toml:"via"`
+	PreambleFormat string `toml:"preamble_format"`
+	// Proxies is how many proxies a client or worker keeps connections to.
+	Proxies int `toml:"proxies"`
+	// Coefficient is a worker's price factor in thousandths.
+	Coefficient int32 `toml:"coefficient"`
+	// MaxActive bounds a worker's requests at one time.
+	MaxActive int `toml:"max_active_requests"`
+	// MaxCoefficient is the highest price factor a client accepts.
+	MaxCoefficient int32 `toml:"max_coefficient"`
+	// Timeout bounds a client's call that names no limit, in seconds.
+	Timeout float64 `toml:"timeout"`
+	// PowDifficulty is the proof of work asked of those who connect; 0 = 20,
+	// -1 = none.
+	PowDifficulty int `toml:"pow_difficulty"`
+	// SimulatedSeed is the file with the simulated vendor's secret: the
+	// "hardware" of a simulated guest. SimulatedMachine names its processor.
+	SimulatedSeed    string `toml:"simulated_seed"`
+	SimulatedMachine string `toml:"simulated_machine"`
+}
+
+// Default returns the configuration before any file or variable.
+func Default() Config {
+	return Config{
+		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}},
+		Runtime: Runtime{
+			LogLevel: "info", LogFormat: "text",
+			Listen: "127.0.0.1:10000", ListenWorkers: "0.0.0.0:11001", ListenClients: "0.0.0.0:11002",
+			PreambleFormat: "april", Proxies: 1, Coefficient: 1000, MaxActive: 60, MaxCoefficient: 4000, Timeout: 120,
+		},
+	}
+}
+
+// Load reads a role's configuration: defaults, then the file, then COCOON_*
+// variables (COCOON_RUNTIME_LISTEN, COCOON_MEASURED_IS_TEST, …). Unknown keys
+// are errors.
+func Load(role, path string, environ []string) (*Config, error) {
+	c := Default()
+	c.Role = role
+	if path != "" {
+		b, err := readSmall(path)
+		if err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+		md, err := toml.NewDecoder(bytes.NewReader(b)).Decode(&c)
+		if err != nil {
+			var perr toml.ParseError
+			if errors.As(err, &perr) {
+				return nil, fmt.Errorf("configuration %s, line %d: %s", path, perr.Position.Line, perr.Message)
+			}
+			return nil, fmt.Errorf("configuration %s: %w", path, err)
+		}
+		if extra := md.Undecoded(); len(extra) > 0 {
+			return nil, fmt.Errorf("configuration %s: unknown key %q; `cocoon %s --print-config` lists all", path, extra[0], role)
+		}
+	}
+	if c.Role != role {
+		return nil, fmt.Errorf("configuration %s is for the role %q: start it with `cocoon %s`", path, c.Role, c.Role)
+	}
+	if err := c.environment(environ); err != nil {
+		return nil, err
+	}
+	if err := measured(&c); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// environment applies COCOON_* variables.
+func (c *Config) environment(environ []string) error {
+	env := map[string]string{}
+	for _, kv := range environ {
+		if k, v, ok := strings.Cut(kv, "="); ok && (strings.HasPrefix(k, "COCOON_RUNTIME_") || strings.HasPrefix(k, "COCOON_MEASURED_")) {
+			env[k] = v
+		}
+	}
+	for section, v := range map[string]reflect.Value{"RUNTIME": reflect.ValueOf(&c.Runtime).Elem(), "MEASURED": reflect.ValueOf(&c.Measured).Elem()} {
+		for i := range v.NumField() {
+			key := "COCOON_" + section + "_" + strings.ToUpper(v.Type().Field(i).Tag.Get("toml"))
+			text, ok := env[key]
+			if !ok {
+				continue
+			}
+			delete(env, key)
+			if err := setField(v.Field(i), text); err != nil {
+				return fmt.Errorf("environment: %s: %w", key, err)
+			}
+		}
+	}
+	for k := range env {
+		return fmt.Errorf("environment: %s names no configuration key; `cocoon %s --print-config` lists all", k, c.Role)
+	}
+	return nil
+}
+
+func setField(f reflect.Value, text string) error {
+	switch f.Kind() {
+	case reflect.String:
+		f.SetString(text)
+	case reflect.Bool:
+		v, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		f.SetBool(v)
+	case reflect.Int, reflect.Int32:
+		v, err := strconv.ParseInt(text, 10, f.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("%q is not an integer", text)
+		}
+		f.SetInt(v)
+	case reflect.Float64:
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", text)
+		}
+		f.SetFloat(v)
+	case reflect.Slice:
+		f.Set(reflect.ValueOf(strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })))
+	}
+	return nil
+}
+
+// Write prints the configuration as TOML. It holds no secrets, only the names
+// of files that do.
+func (c *Config) Write(w io.Writer) error { return toml.NewEncoder(w).Encode(c) }
+
+// timeout is Runtime.Timeout as a duration.
+func (r *Runtime) timeout() time.Duration { return time.Duration(r.Timeout * float64(time.Second)) }
+
+// owner reads Runtime.Owner.
+func (r *Runtime) owner() (cocoon.Address, error) {
+	if r.Owner == "" {
+		return cocoon.Address{}, errors.New("configuration: runtime.owner is missing: set the owner address")
+	}
+	a, err := cocoon.ParseAddress(r.Owner)
+	if err != nil {
+		return a, fmt.Errorf("configuration: runtime.owner: %w", err)
+	}
+	return a, nil
+}
+
+// Logger makes the process's logger.
+func (r *Runtime) Logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(r.LogLevel)); err != nil {
+		return nil, fmt.Errorf("configuration: runtime.log_level %q is not debug, info, warn or error", r.LogLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch r.LogFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return nil, fmt.Errorf("configuration: runtime.log_format %q is not text or json", r.LogFormat)
+}
+
+// maxSmallFile bounds configuration, key and secret files.
+const maxSmallFile = 1 << 20
+
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSmallFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxSmallFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxSmallFile)
+	}
+	return b, nil
+}

@@ -1,0 +1,46 @@
+//go:build tee
+
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// measuredFile is part of the measured spec folder (spec attestation 6.2).
+const measuredFile = "/spec/cocoon.toml"
+
+// measured replaces whatever file, flags and environment said about checks by
+// what was measured.
+func measured(c *Config) error {
+	b, err := readSmall(measuredFile)
+	if err != nil {
+		return fmt.Errorf("measured configuration: %w", err)
+	}
+	c.Measured = Measured{}
+	md, err := toml.Decode(string(b), &c.Measured)
+	if err != nil {
+		return fmt.Errorf("measured configuration %s: %w", measuredFile, err)
+	}
+	if extra := md.Undecoded(); len(extra) > 0 {
+		return fmt.Errorf("measured configuration %s: unknown key %q", measuredFile, extra[0])
+	}
+	return nil
+}
+
+// checkEngine allows engines inside the guest only: a host must not be able to
+// point a genuine image at an engine of its own (design 2.2).
+func checkEngine(engine string) error {
+	u, err := url.Parse(engine)
+	if err != nil {
+		return fmt.Errorf("measured.engine: %w", err)
+	}
+	if a, err := netip.ParseAddr(u.Hostname()); err == nil && a.IsLoopback() || strings.HasPrefix(engine, "unix:") {
+		return nil
+	}
+	return fmt.Errorf("measured.engine %q is not a loopback address or a Unix socket", engine)
+}

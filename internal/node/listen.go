@@ -1,0 +1,68 @@
+package node
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Listeners hands out listening sockets: inherited ones by name, as systemd
+// passes them (LISTEN_FDS, LISTEN_FDNAMES), else newly opened ones. `up` holds
+// the sockets of its children this way, so that connections wait while a
+// killed child is being restarted.
+type Listeners struct {
+	mu        sync.Mutex
+	inherited map[string]*os.File
+}
+
+// LeashVariable tells a child of `up` that its standard input ends with its
+// parent.
+const LeashVariable = "COCOON_LEASH"
+
+// firstFD is where inherited descriptors begin.
+const firstFD = 3
+
+// InheritListeners reads the environment of a process that was handed
+// sockets.
+func InheritListeners(getenv func(string) string) (*Listeners, error) {
+	l := &Listeners{inherited: map[string]*os.File{}}
+	if getenv("LISTEN_FDS") == "" {
+		return l, nil
+	}
+	if pid := getenv("LISTEN_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return l, nil
+	}
+	n, err := strconv.Atoi(getenv("LISTEN_FDS"))
+	names := strings.Split(getenv("LISTEN_FDNAMES"), ":")
+	if err != nil || n != len(names) || n > 16 {
+		return nil, fmt.Errorf("environment: LISTEN_FDS=%q does not fit LISTEN_FDNAMES=%q", getenv("LISTEN_FDS"), getenv("LISTEN_FDNAMES"))
+	}
+	for i, name := range names {
+		l.inherited[name] = os.NewFile(uintptr(firstFD+i), name)
+	}
+	return l, nil
+}
+
+// Listen returns the inherited socket of that name, or opens addr.
+func (l *Listeners) Listen(name, addr string) (net.Listener, error) {
+	l.mu.Lock()
+	f := l.inherited[name]
+	delete(l.inherited, name)
+	l.mu.Unlock()
+	if f != nil {
+		defer f.Close()
+		ln, err := net.FileListener(f)
+		if err != nil {
+			return nil, fmt.Errorf("inherited socket %q: %w", name, err)
+		}
+		return ln, nil
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s for %s: %w; stop what uses the port or configure another one", addr, name, err)
+	}
+	return ln, nil
+}

@@ -1,0 +1,85 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
+)
+
+// Run runs the role that c configures until ctx ends.
+func Run(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) error {
+	switch c.Role {
+	case "client":
+		return runClient(ctx, c, ls, log)
+	case "proxy":
+		return runProxy(ctx, c, ls, log)
+	case "worker":
+		return runWorker(ctx, c, ls, log)
+	}
+	return fmt.Errorf("configuration: role %q is not client, proxy or worker", c.Role)
+}
+
+// source opens the registry.
+func source(c *Config) (registry.Source, error) {
+	m := &c.Measured
+	if m.RootContract == "" {
+		return nil, errors.New("configuration: measured.root_contract is missing: set the address of the network's root contract")
+	}
+	root, err := cocoon.ParseAddress(m.RootContract)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: measured.root_contract: %w", err)
+	}
+	if m.RootFile == "" {
+		return nil, errors.New("configuration: measured.root_file is missing: set the root configuration file")
+	}
+	snap, err := registry.ReadFile(m.RootFile, root, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("configuration: measured.root_file %s: %w", m.RootFile, err)
+	}
+	return registry.NewStatic(snap), nil
+}
+
+// serveHTTP serves h on ln until ctx ends, then lets requests finish.
+func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener, drain time.Duration) error {
+	errs := make(chan error, 1)
+	go func() { errs <- srv.Serve(ln) }()
+	select {
+	case err := <-errs:
+		return err
+	case <-ctx.Done():
+	}
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	if err := srv.Shutdown(late); err != nil {
+		srv.Close()
+	}
+	return nil
+}
+
+// group runs parts side by side until one fails or ctx ends. The end of ctx
+// is no failure.
+func group(ctx context.Context, parts ...func(context.Context) error) error {
+	g, gctx := errgroup.WithContext(ctx)
+	for _, part := range parts {
+		g.Go(func() error {
+			err := part(gctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err == nil {
+				return errors.New("a part of the process ended")
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}

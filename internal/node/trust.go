@@ -1,0 +1,134 @@
+package node
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/tee/ratls"
+	"github.com/cocoon-network/cocoon/internal/tee/router"
+)
+
+// Accepts reports whether peers of this kind are accepted.
+func (m *Measured) Accepts(k attest.Kind) bool { return slices.Contains(m.Accept, string(k)) }
+
+// policy is what evidence of proxies and workers is held against. Image
+// hashes are held against the root contract by the roles.
+func (m *Measured) policy() (*attest.Policy, error) {
+	p := &attest.Policy{Images: attest.DeferredImages()}
+	for _, a := range m.Accept {
+		k := attest.Kind(a)
+		switch k {
+		case attest.TDX:
+			p.Roots = append(p.Roots, attest.IntelRoot)
+		case attest.Simulated:
+			b, err := hex.DecodeString(m.SimulatedRoot)
+			if err != nil || len(b) != len(attest.KeyID{}) {
+				return nil, fmt.Errorf("configuration: measured.simulated_root must be the vendor's key id, %d hex digits, where simulated evidence is accepted", 2*len(attest.KeyID{}))
+			}
+			p.Roots = append(p.Roots, attest.KeyID(b))
+		case attest.Fake, attest.None:
+		default:
+			return nil, fmt.Errorf("configuration: measured.accept: %q is not a kind of evidence this program reads (tdx, simulated, fake, none)", a)
+		}
+		p.Kinds = append(p.Kinds, k)
+	}
+	if len(p.Kinds) == 0 {
+		return nil, errors.New("configuration: measured.accept is empty: no peer could ever be accepted")
+	}
+	return p, p.Validate()
+}
+
+// admit adjusts the check of image hashes to networks whose peers have none.
+func (m *Measured) admit(check func(*registry.Snapshot, tee.Peer) error) func(*registry.Snapshot, tee.Peer) error {
+	if m.Accepts(attest.None) {
+		return role.AdmitAny
+	}
+	return check
+}
+
+// identity makes this process's certificates.
+func identity(c *Config, log *slog.Logger) (*ratls.Identity, error) {
+	cfg := ratls.IdentityConfig{Log: log}
+	switch k := attest.Kind(c.Measured.Evidence); k {
+	case attest.None:
+	case attest.Fake:
+		cfg.Attester = ratls.FakeAttester{}
+	case attest.TDX:
+		cfg.Attester = &ratls.TSM{}
+	case attest.Simulated:
+		a, err := simulatedAttester(c)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Attester = a
+	default:
+		return nil, fmt.Errorf("configuration: measured.evidence %q is not tdx, simulated, fake or none", k)
+	}
+	return ratls.NewIdentity(cfg), nil
+}
+
+// own refuses to run a role whose own evidence the network would refuse.
+func (m *Measured) own(r cocoon.Role) error {
+	return attest.RefuseOnNetwork(r, attest.Kind(m.Evidence), m.GlobalID)
+}
+
+// ratlsConfig is what dialers and listeners share.
+func ratlsConfig(c *Config, peer cocoon.Role, id *ratls.Identity, log *slog.Logger) (ratls.Config, error) {
+	policy, err := c.Measured.policy()
+	if err != nil {
+		return ratls.Config{}, err
+	}
+	if peer == cocoon.RoleClient {
+		// Clients prove themselves by their login, not by evidence.
+		policy = attest.OpenPolicy()
+	}
+	return ratls.Config{
+		Identity: id, Policy: policy, PeerRole: peer, GlobalID: c.Measured.GlobalID,
+		Difficulty: c.Runtime.PowDifficulty, Log: log,
+	}, nil
+}
+
+// dialer makes connections to proxies: itself, or through a router.
+func dialer(c *Config, log *slog.Logger) (tee.Dialer, error) {
+	if c.Runtime.Via != "" {
+		return routerDialer(c, log)
+	}
+	id, err := identity(c, log)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := ratlsConfig(c, cocoon.RoleProxy, id, log)
+	if err != nil {
+		return nil, err
+	}
+	return ratls.NewDialer(cfg)
+}
+
+// listener accepts connections of one role.
+func listener(c *Config, ln net.Listener, peer cocoon.Role, id *ratls.Identity, log *slog.Logger) (tee.Listener, error) {
+	cfg, err := ratlsConfig(c, peer, id, log)
+	if err != nil {
+		return nil, err
+	}
+	return ratls.Listen(ln, cfg)
+}
+
+// routerDialer lets a router beside this process make the connections.
+func routerDialer(c *Config, log *slog.Logger) (tee.Dialer, error) {
+	policy, err := c.Measured.policy()
+	if err != nil {
+		return nil, err
+	}
+	return router.NewDialer(router.Config{
+		Router: c.Runtime.Via, Policy: policy, PeerRole: cocoon.RoleProxy, GlobalID: c.Measured.GlobalID, Log: log,
+	})
+}

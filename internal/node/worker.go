@@ -1,0 +1,90 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/engine"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/role/worker"
+)
+
+// runWorker assembles the worker role and its engine.
+func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) error {
+	if err := c.Measured.own(cocoon.RoleWorker); err != nil {
+		return err
+	}
+	src, err := source(c)
+	if err != nil {
+		return err
+	}
+	owner, err := c.Runtime.owner()
+	if err != nil {
+		return err
+	}
+	eng, model, err := openEngine(c, log)
+	if err != nil {
+		return err
+	}
+	dial, err := dialer(c, log)
+	if err != nil {
+		return err
+	}
+	book, err := openViews(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer book.close()
+	w, err := worker.New(worker.Config{
+		Owner: owner, Model: model, ServedModel: c.Measured.ServedModel, ContinuousUsage: eng.Caps().ContinuousUsage,
+		Coefficient: c.Runtime.Coefficient, MaxActive: c.Runtime.MaxActive, Proxies: c.Runtime.Proxies,
+		IsTest: c.Measured.IsTest, TestOnly: c.Measured.TestOnly,
+		Source: src, Dialer: dial, Engine: eng, Book: book, Admit: c.Measured.admit(role.AdmitProxy), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	parts := []func(context.Context) error{w.Run}
+	if c.Runtime.Status != "" {
+		ln, err := ls.Listen("status", c.Runtime.Status)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, statusPart(ln, func() any { return w.Stats() }, func() error {
+			st := w.Stats()
+			switch {
+			case !st.Enabled:
+				return errors.New("the engine is not ready")
+			case len(st.Connections) == 0:
+				return errors.New("no proxy is connected")
+			}
+			return nil
+		}))
+	}
+	return group(ctx, parts...)
+}
+
+// openEngine connects the engine and tells which model it serves.
+func openEngine(c *Config, log *slog.Logger) (*engine.Client, cocoon.ModelName, error) {
+	m := &c.Measured
+	if m.Engine == "" {
+		return nil, "", errors.New("configuration: measured.engine is missing: set the URL of an OpenAI-compatible engine, such as http://127.0.0.1:8000")
+	}
+	if m.Engine == "demo" {
+		return demoEngine(c, log)
+	}
+	if err := checkEngine(m.Engine); err != nil {
+		return nil, "", fmt.Errorf("configuration: %w", err)
+	}
+	if m.Model == "" {
+		return nil, "", errors.New("configuration: measured.model is missing: set the full name, name@commit:hash")
+	}
+	eng, err := engine.New(engine.Config{BaseURL: m.Engine, Logger: log})
+	if err != nil {
+		return nil, "", fmt.Errorf("configuration: measured.engine: %w", err)
+	}
+	return eng, cocoon.ModelName(m.Model), nil
+}
