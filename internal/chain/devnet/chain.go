@@ -401,9 +401,10 @@ func (c *Chain) GlobalConfig() []byte {
 }
 
 // GlobalConfigPath is where Open wrote GlobalConfig.
-func (c *Chain) GlobalConfigPath() string {
-	return filepath.Join(c.cfg.Dir, "global.config.json")
-}
+func (c *Chain) GlobalConfigPath() string { return GlobalConfigPath(c.cfg.Dir) }
+
+// GlobalConfigPath is where the chain of a directory leaves its GlobalConfig.
+func GlobalConfigPath(dir string) string { return filepath.Join(dir, "global.config.json") }
 
 func (c *Chain) writeGlobalConfig() error {
 	if err := writeFile(c.GlobalConfigPath(), append(c.GlobalConfig(), '\n')); err != nil {

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
+	"time"
 
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
@@ -88,7 +90,12 @@ func (n *network) walletSeqno(account hash) (uint32, error) {
 	if acc.State().StateInit == nil || acc.State().StateInit.Data == nil {
 		return 0, fmt.Errorf("no wallet at %x in block %d", account, top.seqno())
 	}
-	s, err := acc.State().StateInit.Data.BeginParse()
+	return seqnoOf(acc.State().StateInit.Data)
+}
+
+// seqnoOf reads the counter from a V5R1 wallet's data.
+func seqnoOf(data *cell.Cell) (uint32, error) {
+	s, err := data.BeginParse()
 	if err != nil {
 		return 0, err
 	}
@@ -156,4 +163,45 @@ func walletExternal(key ed25519.PrivateKey, globalID int32, seqno, validUntil ui
 		return nil, err
 	}
 	return ext.ToBOC(), nil
+}
+
+// Faucet signs for the faucet of a chain that another process runs.
+type Faucet struct {
+	gen  *genesis
+	addr cocoon.Address
+}
+
+// OpenFaucet reads the faucet's key from a chain's directory.
+func OpenFaucet(dir string) (*Faucet, error) {
+	b, err := os.ReadFile(genesisPath(dir))
+	if err != nil {
+		return nil, fmt.Errorf("devnet: no chain was made in %s: %w", dir, err)
+	}
+	gen, err := parseGenesis(b)
+	if err != nil {
+		return nil, err
+	}
+	init, err := walletInit(gen.key("faucet").Public().(ed25519.PublicKey), gen.globalID)
+	if err != nil {
+		return nil, err
+	}
+	return &Faucet{gen, faucetAddress(init)}, nil
+}
+
+// Address is the faucet's account.
+func (f *Faucet) Address() cocoon.Address { return f.addr }
+
+// Transfer builds the external message that pays amount to the account, for
+// the faucet's storage as it is now, a bag of cells. It is valid until the
+// given time of the chain.
+func (f *Faucet) Transfer(data []byte, to cocoon.Address, amount coins.Nano, validUntil time.Time) ([]byte, error) {
+	root, err := cell.FromBOC(data)
+	if err != nil {
+		return nil, fmt.Errorf("devnet: faucet's data: %w", err)
+	}
+	seqno, err := seqnoOf(root)
+	if err != nil {
+		return nil, fmt.Errorf("devnet: faucet's data: %w", err)
+	}
+	return transfer(f.gen.key("faucet"), f.gen.globalID, seqno, uint32(validUntil.Unix()), f.addr, to, amount)
 }
