@@ -44,6 +44,12 @@ type ImageHash [32]byte
 // String returns the hash in lower-case hex.
 func (h ImageHash) String() string { return hex.EncodeToString(h[:]) }
 
+// MarshalText writes hex.
+func (h ImageHash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads 64 hex digits.
+func (h *ImageHash) UnmarshalText(text []byte) error { return readHex(h[:], text) }
+
 // The image hashes that upstream routers write for peers that proved nothing
 // (spec changes-2026-04 14.2). They are listed nowhere and match nothing.
 var (
@@ -73,6 +79,25 @@ type KeyID [48]byte
 
 // String returns the id in lower-case hex.
 func (k KeyID) String() string { return hex.EncodeToString(k[:]) }
+
+// MarshalText writes hex.
+func (k KeyID) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads 96 hex digits.
+func (k *KeyID) UnmarshalText(text []byte) error { return readHex(k[:], text) }
+
+// readHex fills dst from exactly as many hex digits as it takes.
+func readHex(dst, text []byte) error {
+	if len(text) != hex.EncodedLen(len(dst)) {
+		return fmt.Errorf("%w: %d hex digits, want %d", ErrFormat, len(text), hex.EncodedLen(len(dst)))
+	}
+	b := make([]byte, len(dst))
+	if _, err := hex.Decode(b, text); err != nil {
+		return fmt.Errorf("%w: %v", ErrFormat, err)
+	}
+	copy(dst, b)
+	return nil
+}
 
 // IntelRoot is the key of "Intel SGX Root CA" (spec attestation 2.4).
 var IntelRoot = KeyID(mustHex("46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993", 48))

@@ -53,6 +53,12 @@ type PlatformID [32]byte
 // String returns the id in lower-case hex.
 func (p PlatformID) String() string { return hex.EncodeToString(p[:]) }
 
+// MarshalText writes hex.
+func (p PlatformID) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads 64 hex digits.
+func (p *PlatformID) UnmarshalText(text []byte) error { return readHex(p[:], text) }
+
 func platformID(f Format, vendorID []byte) PlatformID {
 	return sha256.Sum256(slices.Concat([]byte("cocoon/platform/v1\x00"), []byte{byte(f)}, vendorID))
 }
@@ -190,7 +196,7 @@ var (
 	ErrPolicy       = errors.New("the policy contradicts itself")
 	ErrRejectsAll   = errors.New("the policy accepts no kind of evidence")
 	ErrNoEvidence   = errors.New("the peer presents no evidence, and the policy demands it")
-	ErrFormat       = errors.New("the evidence cannot be read")
+	ErrFormat       = errors.New("this cannot be read")
 	ErrKind         = errors.New("the policy does not accept this kind of evidence")
 	ErrRoot         = errors.New("the evidence ends in a root key the policy does not trust")
 	ErrReportData   = errors.New("the evidence is bound to something else (another key?)")

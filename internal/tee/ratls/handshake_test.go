@@ -14,6 +14,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -621,57 +622,134 @@ func TestOverTCP(t *testing.T) {
 // TestIdentity renews hourly, keeps the old certificate when it cannot, and
 // fails when that has run out.
 func TestIdentity(t *testing.T) {
-	now := testTime
-	a := &switchAttester{}
-	id := NewIdentity(IdentityConfig{Attester: a, Now: func() time.Time { return now }})
-	get := func() [32]byte {
-		t.Helper()
-		c, err := id.Certificate(t.Context())
+	synctest.Test(t, func(t *testing.T) {
+		a := &switchAttester{}
+		id := NewIdentity(IdentityConfig{Attester: a})
+		get := func() [32]byte {
+			t.Helper()
+			if _, err := id.Certificate(t.Context()); err != nil { // may start a renewal
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			c, err := id.Certificate(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return certKey(c)
+		}
+		first := get()
+		time.Sleep(59 * time.Minute)
+		if get() != first {
+			t.Error("renewed too early")
+		}
+		time.Sleep(time.Minute)
+		second := get()
+		if second == first {
+			t.Error("not renewed after an hour")
+		}
+		a.broken.Store(true)
+		time.Sleep(2 * time.Hour)
+		calls := a.calls.Load()
+		if get() != second || get() != second {
+			t.Error("the old certificate does not serve on")
+		}
+		if n := a.calls.Load() - calls; n != 1 {
+			t.Errorf("%d tries within a moment", n)
+		}
+		time.Sleep(24 * time.Hour)
+		if _, err := id.Certificate(t.Context()); !errors.Is(err, errBroken) {
+			t.Errorf("an expired certificate: %v", err)
+		}
+		a.broken.Store(false)
+		if k := get(); slices.Contains([][32]byte{first, second}, k) {
+			t.Error("an old key came back")
+		}
+	})
+}
+
+// TestIdentityNeverBlocks: a quoting service that hangs holds up nobody while
+// there is a valid certificate, and otherwise only as long as the caller
+// wants.
+func TestIdentityNeverBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &switchAttester{}
+		id := NewIdentity(IdentityConfig{Attester: a})
+		old, err := id.Certificate(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return certKey(c)
-	}
-	first := get()
-	now = now.Add(59 * time.Minute)
-	if get() != first {
-		t.Error("renewed too early")
-	}
-	now = now.Add(time.Minute)
-	second := get()
-	if second == first {
-		t.Error("not renewed after an hour")
-	}
-	a.broken = true
-	now = now.Add(2 * time.Hour)
-	calls := a.calls
-	if get() != second || get() != second {
-		t.Error("the old certificate does not serve on")
-	}
-	if a.calls != calls+1 {
-		t.Errorf("%d tries within a moment", a.calls-calls)
-	}
-	now = now.Add(24 * time.Hour)
-	if _, err := id.Certificate(t.Context()); !errors.Is(err, errBroken) {
-		t.Errorf("an expired certificate: %v", err)
-	}
-	a.broken = false
-	if k := get(); slices.Contains([][32]byte{first, second}, k) {
-		t.Error("an old key came back")
-	}
+		a.hang.Store(true)
+		time.Sleep(2 * time.Hour)
+		start := time.Now()
+		for range 3 {
+			if c, err := id.Certificate(t.Context()); err != nil || c != old {
+				t.Errorf("%v, %v", c, err)
+			}
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("held up for %v", d)
+		}
+		time.Sleep(24 * time.Hour)
+		start = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := id.Certificate(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		time.Sleep(renewLimit)
+	})
 }
 
 var errBroken = errors.New("no quotes today")
 
+// switchAttester makes fake evidence, or fails, or hangs.
 type switchAttester struct {
-	broken bool
-	calls  int
+	broken, hang atomic.Bool
+	calls        atomic.Int32
 }
 
 func (s *switchAttester) Attest(ctx context.Context, data [64]byte) (attest.Evidence, error) {
-	s.calls++
-	if s.broken {
+	s.calls.Add(1)
+	if s.hang.Load() {
+		<-ctx.Done()
+		return attest.Evidence{}, ctx.Err()
+	}
+	if s.broken.Load() {
 		return attest.Evidence{}, errBroken
 	}
 	return FakeAttester{}.Attest(ctx, data)
+}
+
+// BenchmarkHandshake is the whole of it, without work, over a pipe.
+func BenchmarkHandshake(b *testing.B) {
+	v := testVendor(b, 1)
+	policy := v.Policy(attest.DeferredImages())
+	for name, c := range map[string]struct{ dialing, accepting Config }{
+		"none":      {config(nil, attest.OpenPolicy()), config(nil, attest.OpenPolicy())},
+		"simulated": {config(testGuest(b, v, "worker"), policy), config(testGuest(b, v, "proxy"), policy)},
+	} {
+		b.Run(name, func(b *testing.B) {
+			dialer, err := NewDialer(c.dialing)
+			if err != nil {
+				b.Fatal(err)
+			}
+			e, err := newEndpoint(c.accepting)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				near, far := net.Pipe()
+				done := make(chan error)
+				go func() { _, err := e.accept(b.Context(), far, func() {}); done <- err }()
+				if _, err := dialer.Client(b.Context(), near); err != nil {
+					b.Fatal(err)
+				}
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
+				near.Close()
+				far.Close()
+			}
+		})
+	}
 }

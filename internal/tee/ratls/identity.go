@@ -58,16 +58,20 @@ const (
 	// renewPause is the time between two tries while the old certificate still
 	// serves.
 	renewPause = time.Minute
+	// renewLimit bounds one try.
+	renewLimit = time.Minute
 )
 
 // Identity holds our certificate and renews it when it is asked for one.
 type Identity struct {
 	cfg IdentityConfig
 
-	mu      sync.Mutex
-	current *tls.Certificate
-	made    time.Time
-	tried   time.Time
+	mu       sync.Mutex
+	current  *tls.Certificate
+	made     time.Time
+	tried    time.Time
+	failure  error         // of the last try
+	renewing chan struct{} // closed when the try under way ends; nil if none is
 }
 
 // NewIdentity makes an Identity. The first certificate is made when it is
@@ -88,27 +92,58 @@ func NewIdentity(cfg IdentityConfig) *Identity {
 	return &Identity{cfg: cfg}
 }
 
-// Certificate returns the current certificate, a new one if it is time. While
-// renewing fails, the old one serves until it expires.
+// Certificate returns the current certificate. When it is time for a new one,
+// that is made beside the handshakes, which use the old one meanwhile and as
+// long as renewing fails; only without a valid one does Certificate wait.
 func (id *Identity) Certificate(ctx context.Context) (*tls.Certificate, error) {
+	current, usable, wait := id.look(ctx)
+	if usable {
+		return current, nil
+	}
+	select {
+	case <-wait:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("ratls: waiting for our own certificate: %w", context.Cause(ctx))
+	}
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.failure != nil {
+		return nil, fmt.Errorf("ratls: our own certificate: %w", id.failure)
+	}
+	return id.current, nil
+}
+
+// look returns the current certificate, whether it can be used, and, if not,
+// what to wait for. It starts a renewal if one is due.
+func (id *Identity) look(ctx context.Context) (current *tls.Certificate, usable bool, wait <-chan struct{}) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	now := id.cfg.Now()
-	usable := id.current != nil && now.Before(id.current.Leaf.NotAfter) && !now.Before(id.current.Leaf.NotBefore)
-	if usable && (now.Sub(id.made) < id.cfg.Renew || now.Sub(id.tried) < renewPause) {
-		return id.current, nil
+	usable = id.current != nil && now.Before(id.current.Leaf.NotAfter) && !now.Before(id.current.Leaf.NotBefore)
+	due := !usable || now.Sub(id.made) >= id.cfg.Renew && now.Sub(id.tried) >= renewPause
+	if due && id.renewing == nil {
+		id.tried = now
+		done := make(chan struct{})
+		id.renewing = done
+		// The result serves everybody, so it does not end with one caller.
+		go id.renew(context.WithoutCancel(ctx), now, done)
 	}
-	id.tried = now
+	return id.current, usable, id.renewing
+}
+
+func (id *Identity) renew(ctx context.Context, now time.Time, done chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, renewLimit)
+	defer cancel()
 	cert, err := id.issue(ctx, now)
-	switch {
-	case err == nil:
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if err == nil {
 		id.current, id.made = cert, now
-	case usable:
-		id.cfg.Log.Warn("certificate not renewed, the old one serves on", "expires", id.current.Leaf.NotAfter, "error", err)
-	default:
-		return nil, fmt.Errorf("ratls: our own certificate: %w", err)
+	} else {
+		id.cfg.Log.Warn("certificate not renewed", "error", err)
 	}
-	return id.current, nil
+	id.failure, id.renewing = err, nil
+	close(done)
 }
 
 func (id *Identity) issue(ctx context.Context, now time.Time) (*tls.Certificate, error) {

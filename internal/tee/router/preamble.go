@@ -202,7 +202,8 @@ func (p *Preamble) isZero() bool {
 // Peer says what the preamble is worth. Measurements that are all zero are no
 // evidence, whatever the router calls them: of kind Fake if they are bound to
 // something, else None with a zero hash. Real measurements must be bound to
-// the peer's key.
+// the peer's key. A SEV record names no root key: that the router held it
+// against AMD's is its word.
 func (p *Preamble) Peer() (tee.Peer, error) {
 	peer := tee.Peer{Key: p.Key, Kind: attest.None, Addr: p.source()}
 	switch {
