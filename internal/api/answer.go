@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,7 +40,7 @@ func (g *Gateway) serveCall(x *exchange) error {
 	defer cancel()
 	answer, err := g.cfg.Backend.Do(ctx, &rq.Call)
 	if err != nil {
-		return callError(ctx, err)
+		return g.refusal(ctx, rq.Model, callError(ctx, err))
 	}
 	defer answer.Body.Close()
 	// A read that does not watch ctx ends here too.
@@ -52,6 +53,19 @@ func (g *Gateway) serveCall(x *exchange) error {
 		return g.stream(ctx, x, rq, answer)
 	}
 	return g.whole(ctx, x, answer)
+}
+
+// refusal tells a name that nobody knows from a model whose workers are busy or
+// away: to a proxy that has just started both are the same.
+func (g *Gateway) refusal(ctx context.Context, model string, e *openai.Error) error {
+	if e.Code != openai.CodeUnavailable {
+		return e
+	}
+	models, err := g.models(ctx)
+	if err != nil || len(models) == 0 || slices.ContainsFunc(models, func(m Model) bool { return m.ID == model }) {
+		return e
+	}
+	return openai.ModelNotFound(model)
 }
 
 // callError turns what Do or Body returned into what the caller hears: if time

@@ -490,6 +490,22 @@ func TestCanary(t *testing.T) {
 	}
 }
 
+// TestUnknownOrAway holds that a refusal for want of workers is a 404 only for
+// a model that is not served, while others are.
+func TestUnknownOrAway(t *testing.T) {
+	b := &wordBackend{answer: func(context.Context, *Call) (*Answer, error) { return nil, openai.Unavailable("no workers") }}
+	g := newGateway(t, b, nil)
+	for _, c := range []struct {
+		models []Model
+		status int
+	}{{[]Model{{ID: "words"}}, 503}, {[]Model{{ID: "other"}}, 404}, {[]Model{}, 503}} {
+		b.models = c.models
+		if w := ask(g, "POST", chatPath, hello); w.Code != c.status {
+			t.Errorf("%v: %d %s", c.models, w.Code, w.Body)
+		}
+	}
+}
+
 func TestTooManyCalls(t *testing.T) {
 	b := &wordBackend{}
 	enter, leave := make(chan struct{}), make(chan struct{})
