@@ -53,7 +53,7 @@ type Proxy struct {
 
 	// Of the round.
 	terms     *registry.Snapshot
-	addresses map[cocoon.Address]contracts // by owner
+	addresses map[cocoon.Address]ownerContracts // by owner
 	storage   *bindings.ProxyStorage
 	pool      access.Account
 	firstMark uint32 // of this run; 0 = none yet
@@ -69,8 +69,8 @@ type Proxy struct {
 	arrival    chan struct{} // closed and replaced when registered grows
 }
 
-// contracts are the addresses derived for one owner.
-type contracts struct{ client, worker cocoon.Address }
+// ownerContracts are the addresses derived for one owner.
+type ownerContracts struct{ client, worker cocoon.Address }
 
 type registration struct {
 	owner cocoon.Address
@@ -89,7 +89,7 @@ func NewProxy(c ProxyConfig) (*Proxy, error) {
 	a := newAgent(c.Config)
 	a.follow = c.Contract // clients and workers report there
 	return &Proxy{
-		cfg: c, agent: a, terms: c.Terms, addresses: map[cocoon.Address]contracts{},
+		cfg: c, agent: a, terms: c.Terms, addresses: map[cocoon.Address]ownerContracts{},
 		ready: ErrStarting, registered: map[registration]bool{}, arrival: make(chan struct{}),
 	}, nil
 }
@@ -307,22 +307,22 @@ func (p *Proxy) register(r registration) {
 }
 
 // derive returns the contracts of an owner.
-func (p *Proxy) derive(owner cocoon.Address) (contracts, error) {
+func (p *Proxy) derive(owner cocoon.Address) (ownerContracts, error) {
 	if a, ok := p.addresses[owner]; ok {
 		return a, nil
 	}
 	client, err := bindings.ClientAddress(p.terms, owner, p.cfg.Contract, p.cfg.Key)
 	if err != nil {
-		return contracts{}, err
+		return ownerContracts{}, err
 	}
 	worker, err := bindings.WorkerAddress(p.terms, owner, p.cfg.Contract, p.cfg.Key)
 	if err != nil {
-		return contracts{}, err
+		return ownerContracts{}, err
 	}
 	if len(p.addresses) > 1<<16 {
 		clear(p.addresses) // strangers may have filled it
 	}
-	p.addresses[owner] = contracts{client, worker}
+	p.addresses[owner] = ownerContracts{client, worker}
 	return p.addresses[owner], nil
 }
 
