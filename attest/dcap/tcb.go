@@ -321,7 +321,7 @@ func (e *enclaveIdentity) appraise(r *EnclaveReport, a *Appraisal) (err error) {
 	}
 	mask := binary.LittleEndian.Uint32(e.MiscSelectMask)
 	switch {
-	case r.MiscSelect&mask != binary.LittleEndian.Uint32(e.MiscSelect)&mask:
+	case r.MiscSelect&mask != binary.LittleEndian.Uint32(e.MiscSelect):
 		return fmt.Errorf("%w: MISCSELECT %08x", ErrQEIdentity, r.MiscSelect)
 	case string(r.MRSigner[:]) != string(e.MRSigner):
 		return fmt.Errorf("%w: signed by %x", ErrQEIdentity, r.MRSigner)
@@ -329,7 +329,7 @@ func (e *enclaveIdentity) appraise(r *EnclaveReport, a *Appraisal) (err error) {
 		return fmt.Errorf("%w: product %d", ErrQEIdentity, r.ISVProdID)
 	}
 	for i, m := range e.AttributesMask {
-		if r.Attributes[i]&m != e.Attributes[i]&m {
+		if r.Attributes[i]&m != e.Attributes[i] {
 			return fmt.Errorf("%w: attributes %x", ErrQEIdentity, r.Attributes)
 		}
 	}

@@ -173,7 +173,7 @@ func (s Statements) qeIdentity(id string) map[string]any {
 		"version":        2,
 		"miscselect":     "00000000",
 		"miscselectMask": "FFFFFFFF",
-		"attributes":     hex.EncodeToString(qeAttributes[:]),
+		"attributes":     "11000000000000000000000000000000", // under the mask
 		"attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
 		"mrsigner":       hex.EncodeToString(qeSigner[:]),
 		"isvprodid":      qeProdID,
@@ -237,7 +237,7 @@ func (v *Vendor) PCS(statements func() Statements) http.Handler {
 				http.NotFound(w, r)
 			default:
 				if chainHeader != "" {
-					w.Header().Set(chainHeader, url.PathEscape(string(chain)))
+					w.Header().Set(chainHeader, escape(chain))
 				}
 				w.Write(body)
 			}
@@ -281,6 +281,12 @@ func (v *Vendor) PCS(statements func() Statements) http.Handler {
 		return c.RootCRL, nil, nil
 	})
 	return mux
+}
+
+// escape writes PEM text as Intel's service does in headers: percent signs
+// for all but letters and digits, spaces included.
+func escape(text []byte) string {
+	return strings.ReplaceAll(url.QueryEscape(string(text)), "+", "%20")
 }
 
 // serial is the serial number of the certificate made for use.
