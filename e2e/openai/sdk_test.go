@@ -281,3 +281,33 @@ func TestManyAtOnce(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestCrowd sends more callers than a worker takes at once, a fifth of whom
+// leave in the middle, with the retries that the official client makes by
+// itself: everyone who stays gets the own answer.
+func TestCrowd(t *testing.T) {
+	forEach(t, func(t *testing.T, to target) {
+		ctx := deadline(t)
+		cl := openai.NewClient(option.WithBaseURL(to.base), option.WithAPIKey("sk-unused"))
+		var wg sync.WaitGroup
+		for i := range 32 {
+			wg.Go(func() {
+				for k := range 5 {
+					word := fmt.Sprintf("w%d-%d", i, k)
+					p := chat(strings.Repeat("end ", 10*k) + word)
+					if leaves := (i+k)%5 == 0; leaves {
+						s := cl.Chat.Completions.NewStreaming(ctx, p)
+						s.Next()
+						_ = s.Close()
+						continue
+					}
+					r, _, err := askStream(ctx, cl, p)
+					if err != nil || len(r.Texts) != 1 || !strings.HasPrefix(r.Texts[0], word) || r.Total != int64(2+20*k) {
+						t.Errorf("%s: %.80v, %v", word, r, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
