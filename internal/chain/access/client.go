@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/xssnick/tonutils-go/tl"
 	"github.com/xssnick/tonutils-go/ton"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -25,6 +27,8 @@ const (
 	lagLimit = 20 * time.Second
 	// keptBlocks is how many proven blocks are remembered.
 	keptBlocks = 256
+	// longWay is the number of blocks beyond which a proof has many links.
+	longWay = 1 << 16
 	// maxLinks bounds a chain of proofs; a link spans the time of one set of
 	// validators, at least.
 	maxLinks = 1 << 16
@@ -46,9 +50,10 @@ type Client struct {
 	cfg     Config
 	trust   trust
 	servers []*server
-	mark    *markFile
+	sync    chan struct{} // one place: whoever proves a long way holds it
 
 	mu       sync.Mutex
+	store    *store
 	base     blockID // newest proven key block, where proofs start
 	head     header  // newest proven block; seqno 0 = none yet
 	descends bool    // head was shown to descend from the zero state
@@ -67,12 +72,15 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, trust: t, base: t.init}
+	c := &Client{cfg: cfg, trust: t, base: t.init, sync: make(chan struct{}, 1)}
 	for _, s := range servers {
 		c.servers = append(c.servers, &server{Server: s, cfg: &c.cfg})
 	}
-	if c.mark, err = openMark(cfg.Dir, t.zero); err != nil {
+	if c.store, err = openStore(&c.cfg, t); err != nil {
 		return nil, err
+	}
+	if c.store.checkpoint.seqno > 0 {
+		c.base = c.store.checkpoint
 	}
 	if _, err := c.Head(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -88,7 +96,7 @@ func (c *Client) Close() error {
 	c.background.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mark.flush(c.head.id)
+	return c.store.flush()
 }
 
 // Head asks several servers for their newest block, proves it and returns the
@@ -215,7 +223,7 @@ func (c *Client) pick(n int, not []*server) []*server {
 // poll takes the server's newest head and proves it if it is news.
 func (c *Client) poll(ctx context.Context, s *server) error {
 	c.mu.Lock()
-	first, floor := c.head.id.seqno == 0, c.mark.id.seqno
+	first, floor := c.head.id.seqno == 0, c.store.mark.seqno
 	c.mu.Unlock()
 	var answer tl.Serializable
 	var err error
@@ -289,7 +297,7 @@ func (c *Client) takeHead(ctx context.Context, s *server, answer tl.Serializable
 func (c *Client) floor() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return max(c.mark.id.seqno, c.head.id.seqno, c.trust.init.seqno)
+	return max(c.store.mark.seqno, c.head.id.seqno, c.base.seqno)
 }
 
 // lag is a lower bound of the time between block seqno and the head.
@@ -306,9 +314,19 @@ func (c *Client) lag(seqno uint32) time.Duration {
 
 // proveHead proves block id with links from s and makes it the head.
 func (c *Client) proveHead(ctx context.Context, s *server, id blockID) error {
-	c.mu.Lock()
-	base, descends, mark := c.base, c.descends, c.mark.id
-	c.mu.Unlock()
+	base, descends, mark := c.start()
+	if id.seqno-base.seqno > longWay {
+		// One server at a time, for all to profit from.
+		select {
+		case c.sync <- struct{}{}:
+			defer func() { <-c.sync }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if base, descends, mark = c.start(); c.newest().id.seqno >= id.seqno {
+			return nil
+		}
+	}
 	h, err := c.prove(ctx, s, base, id)
 	if err != nil {
 		return err
@@ -327,11 +345,18 @@ func (c *Client) proveHead(ctx context.Context, s *server, id blockID) error {
 	c.keepLocked(h)
 	if h.id.seqno > c.head.id.seqno {
 		c.head = h
-		if err := c.mark.raise(h.id); err != nil {
-			c.cfg.Logger.Warn("high-water mark not written", "reason", err)
+		if err := c.store.raise(h.id, c.base); err != nil {
+			c.cfg.Logger.Warn("chain state not kept", "reason", err)
 		}
 	}
 	return nil
+}
+
+// start is where a proof of a new head begins.
+func (c *Client) start() (base blockID, descends bool, mark blockID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.base, c.descends, c.store.mark
 }
 
 // proveOrigin shows, once, that the chain of h begins with the configured zero
@@ -350,7 +375,7 @@ func (c *Client) proveOrigin(ctx context.Context, s *server, h header, mark bloc
 		return err
 	}
 	if was.id != mark {
-		return noted(ErrRollback, fmt.Sprintf("block %s is in %s, the chain has %s (if the network was begun anew, delete that file)", mark, c.mark.path, was.id))
+		return noted(ErrRollback, fmt.Sprintf("block %s is in %s, the chain has %s (if the network was begun anew, delete that file)", mark, c.store.markPath, was.id))
 	}
 	return nil
 }
@@ -421,19 +446,21 @@ func (c *Client) prove(ctx context.Context, s *server, from, to blockID) (header
 			return header{}, noted(ErrForged, fmt.Sprintf("the chain of proofs from block %s to %s does not end", from, to))
 		}
 		begin := at
-		for _, step := range part.Steps {
-			last, err = guarded(func() (header, error) { return checkLink(at, step) })
-			if err != nil {
-				return header{}, err
+		headers, err := checkLinks(at, part.Steps)
+		if err != nil {
+			return header{}, err
+		}
+		c.mu.Lock()
+		for _, h := range headers {
+			if h.key && h.id.seqno > c.base.seqno {
+				c.base = h.id
 			}
-			at = last.id
-			if last.key {
-				c.mu.Lock()
-				if at.seqno > c.base.seqno {
-					c.base = at
-				}
-				c.mu.Unlock()
-			}
+		}
+		c.mu.Unlock()
+		last = headers[len(headers)-1]
+		at = last.id
+		if links > len(part.Steps) || at != to {
+			c.cfg.Logger.Info("proving the chain", "block", at.seqno, "of", to.seqno)
 		}
 		if distance(at, to) >= distance(begin, to) {
 			return header{}, noted(ErrForged, fmt.Sprintf("the chain of proofs from block %s to %s does not come nearer", from, to))
@@ -446,22 +473,44 @@ func distance(a, b blockID) uint32 {
 	return max(a.seqno, b.seqno) - min(a.seqno, b.seqno)
 }
 
-// checkLink verifies one link that must begin at the proven block at.
-func checkLink(at blockID, step any) (header, error) {
-	var begins *ton.BlockIDExt
-	var check func() (header, error)
-	switch link := step.(type) {
+// checkLinks verifies a chain of links that must begin at the proven block at.
+// A link is a statement about two blocks, so all can be checked at once.
+func checkLinks(at blockID, steps []any) ([]header, error) {
+	headers := make([]header, len(steps))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, step := range steps {
+		begins, ends, check, err := link(at, step)
+		if err != nil {
+			return nil, errors.Join(err, g.Wait())
+		}
+		if begins != at {
+			return nil, errors.Join(noted(ErrForged, fmt.Sprintf("a link begins at block %s, not %s", begins, at)), g.Wait())
+		}
+		g.Go(func() (err error) {
+			headers[i], err = guarded(check)
+			return err
+		})
+		at = ends
+	}
+	return headers, g.Wait()
+}
+
+// link reads where a step begins and ends, and how it is checked.
+func link(at blockID, step any) (begins, ends blockID, check func() (header, error), err error) {
+	var from, to *ton.BlockIDExt
+	switch l := step.(type) {
 	case ton.BlockLinkForward:
-		begins, check = link.From, func() (header, error) { return checkForward(at, &link) }
+		from, to, check = l.From, l.To, func() (header, error) { return checkForward(at, &l) }
 	case ton.BlockLinkBackward:
-		begins, check = link.From, func() (header, error) { return checkBackward(at, &link) }
+		from, to, check = l.From, l.To, func() (header, error) { return checkBackward(at, &l) }
 	default:
-		return header{}, noted(ErrMalformed, fmt.Sprintf("link of type %T", step))
+		return begins, ends, nil, noted(ErrMalformed, fmt.Sprintf("link of type %T", step))
 	}
-	if id, err := masterID(begins); err != nil || id != at {
-		return header{}, noted(ErrForged, fmt.Sprintf("a link does not begin at block %s", at))
+	if begins, err = masterID(from); err == nil {
+		ends, err = masterID(to)
 	}
-	return check()
+	return begins, ends, check, err
 }
 
 // guarded runs a check of foreign data.

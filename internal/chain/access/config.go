@@ -24,8 +24,14 @@ type Config struct {
 	// Servers replaces the liteservers of GlobalConfig, which a measured
 	// configuration need not hold; nil = those.
 	Servers []Server
-	// Dir keeps the high-water mark; "" = only in memory.
+	// Dir keeps the high-water mark, and the checkpoint if there is a
+	// CheckpointKey; "" = only in memory. Several processes may share it.
 	Dir string
+	// CheckpointKey authenticates the newest proven key block, from which the
+	// next Open goes on. Nobody who is not trusted with the init block may know
+	// it: in a measured image it is a sealed key. Nil = every Open starts from
+	// the init block.
+	CheckpointKey []byte
 	// MaxAge is how old the newest proven block may be; 0 = 60 s.
 	MaxAge time.Duration
 	// Timeout bounds one query; 0 = 5 s.

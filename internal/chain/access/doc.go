@@ -11,12 +11,13 @@
 // that lies, stalls, lags or is of another network is left out for a growing
 // time, with the reason logged, while the others serve on.
 //
-// Owns: the connections to liteservers; the high-water file in Config.Dir.
+// Owns: the connections to liteservers; the high-water mark and the checkpoint
+// in Config.Dir.
 // Imports: cocoon, coins; tonutils-go for TL, cells, proof checks and the TVM,
 // whose types are in no exported signature.
 // Trust: servers are hostile: answers are bounded in size and time, and a
-// panic while reading one ends one query. The folder is believed only so far
-// that it can make Open refuse, never accept.
+// panic while reading one ends one query. The folder can make Open refuse,
+// never accept: what is believed of it is authenticated.
 // Concurrency: a Client is safe for concurrent use. Client.mu guards the
 // proven head; a server's own mutex guards its connection and standing; the
 // two are never held together.

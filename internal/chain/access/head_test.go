@@ -130,13 +130,13 @@ func TestRollback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	was := base64.StdEncoding.EncodeToString(c.mark.id.root[:])
+	was := base64.StdEncoding.EncodeToString(c.store.mark.root[:])
 	sum := sha256.Sum256(mark)
 	other := base64.StdEncoding.EncodeToString(sum[:])
 	if err := os.WriteFile(files[0], bytes.Replace(mark, []byte(was), []byte(other), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	waitSeqno(t, chain, c.mark.id.seqno+1)
+	waitSeqno(t, chain, c.store.mark.seqno+1)
 	if _, err := Open(t.Context(), Config{GlobalConfig: chain.GlobalConfig(), Dir: dir}); !errors.Is(err, ErrRollback) || !strings.Contains(err.Error(), files[0]) {
 		t.Errorf("%v, want %v that names the file", err, ErrRollback)
 	}

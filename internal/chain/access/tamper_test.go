@@ -87,16 +87,14 @@ func genuine(t testing.TB) []proofCase {
 			if err != nil {
 				return nil, err
 			}
-			at := header{id: from}
-			for _, step := range p.Steps {
-				if at, err = checkLink(at.id, step); err != nil {
-					return nil, err
-				}
+			chain, err := checkLinks(from, p.Steps)
+			if err != nil {
+				return nil, err
 			}
-			if at.id != to {
-				return nil, fmt.Errorf("ends in %s", at.id)
+			if len(chain) == 0 || chain[len(chain)-1].id != to {
+				return nil, fmt.Errorf("%d links end elsewhere", len(chain))
 			}
-			return at, nil
+			return chain[len(chain)-1], nil
 		}
 	}
 	nobody := cocoon.Address{Hash: [32]byte{9}}
