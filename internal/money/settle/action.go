@@ -27,6 +27,8 @@ const (
 	ChangeSecret     Kind = "change secret"     // client
 	Register         Kind = "register"          // client
 	RequestRefund    Kind = "request refund"    // client
+	Withdraw         Kind = "withdraw"          // client: what is above the stake
+	IncreaseStake    Kind = "increase stake"    // proxy and client
 )
 
 // signed returns the operation the proxy key signs for an action.
@@ -88,6 +90,6 @@ const (
 	payoutValue       = coins.PerCoin * 7 / 10
 	workerPayoutValue = coins.PerCoin / 2
 	closingValue      = coins.PerCoin
-	withdrawValue     = coins.PerCoin / 5
-	markValue         = 1 // nano: the contract does not run
+	withdrawValue     = coins.PerCoin / 5 // and a proxy's stake
+	markValue         = 1                 // nano: the contract does not run
 )

@@ -155,6 +155,31 @@ func (a *agent) settled(ctx context.Context, p party) error {
 	}
 }
 
+// perform sends one action on demand and waits until it is complete. It fails
+// with ErrRefused if the contract does not take it.
+func (a *agent) perform(ctx context.Context, p party, act Action) error {
+	return a.settled(ctx, &errand{p, act, false})
+}
+
+// errand is a party that has a single action in mind.
+type errand struct {
+	party
+	action Action
+	sent   bool
+}
+
+func (e *errand) plan(context.Context) ([]Action, error) {
+	if e.sent {
+		return nil, nil
+	}
+	return []Action{e.action}, nil
+}
+
+func (e *errand) message(ctx context.Context, a Action) (*wallet.Message, error) {
+	e.sent = true // an error ends the errand as well
+	return e.party.message(ctx, a)
+}
+
 // round observes, decides and sends once. busy says that something was sent
 // or is on its way.
 func (a *agent) round(ctx context.Context, p party) (busy bool, err error) {

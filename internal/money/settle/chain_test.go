@@ -189,6 +189,9 @@ func (c *memoryChain) proxy(s *bindings.ProxyStorage, in access.Message, m bindi
 		}
 		s.Earnings += m.Payment.Proxy
 		return []pendingMessage{post(m.Owner, m.Payment.Worker, bindings.Payout{}), post(m.Payment.ExcessTo, in.Value, bindings.Excess{})}, 0
+	case *bindings.Funding:
+		s.Stake += m.Amount
+		return []pendingMessage{post(m.ExcessTo, in.Value-m.Amount, bindings.Excess{})}, 0
 	case *bindings.Request:
 		n := s.Earnings
 		s.Earnings = 0
@@ -231,6 +234,10 @@ func (c *memoryChain) client(s *bindings.ClientStorage, in access.Message, m bin
 	}
 	switch m := m.(type) {
 	case *bindings.Funding:
+		if m.Op == bindings.OpIncreaseClientStake {
+			s.Stake = m.Amount
+			return notify(nil, m.ExcessTo), 0
+		}
 		s.Balance += m.Amount
 		return carry(bindings.PayloadTopUp, m.Amount, m.ExcessTo), 0
 	case *bindings.ChangeSecret:
@@ -254,8 +261,10 @@ func (c *memoryChain) client(s *bindings.ClientStorage, in access.Message, m bin
 		return nil, 1000
 	case *bindings.Request:
 		switch {
-		case m.Op != bindings.OpRequestRefund:
-			return nil, 1012
+		case m.Op == bindings.OpWithdraw:
+			x := s.Balance - s.Stake
+			s.Balance = s.Stake
+			return carry(bindings.PayloadRefundGranted, x, m.ExcessTo), 0
 		case s.State == bindings.Open:
 			s.State, s.UnlockAt = bindings.Closing, uint32(time.Now().Unix())+s.Params.ClientDelayBeforeClose
 			if s.Balance <= s.Stake {

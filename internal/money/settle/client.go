@@ -12,6 +12,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
 )
 
 // Views tells what a client or worker holds of its contracts; ledger.Views
@@ -113,7 +114,7 @@ func (c *Client) Register(ctx context.Context, proxy, contract cocoon.Address, n
 				return fmt.Errorf("client contract %v is closed", contract)
 			}
 			if s.Balance > 0 {
-				return c.send(ctx, Action{Kind: Register, To: contract, Value: registerValue, Nonce: uint64(nonce)})
+				return c.perform(ctx, c, Action{Kind: Register, To: contract, Value: registerValue, Nonce: uint64(nonce)})
 			}
 		}
 		select {
@@ -125,30 +126,71 @@ func (c *Client) Register(ctx context.Context, proxy, contract cocoon.Address, n
 	}
 }
 
-// send sends one action on demand and waits until it is delivered.
-func (c *Client) send(ctx context.Context, a Action) error {
-	done := false
-	return c.settled(ctx, single{c, func() []Action {
-		if done {
-			return nil
-		}
-		return []Action{a}
-	}, &done})
+// TopUp deposits amount into a client contract, whatever the policy says, and
+// returns when it is there. It fails if the proxy contract is not open, as the
+// money would be of no use then.
+func (c *Client) TopUp(ctx context.Context, contract cocoon.Address, amount coins.Nano) error {
+	s, err := c.look(ctx, contract)
+	if err != nil {
+		return err
+	}
+	if s.State != bindings.Open {
+		return fmt.Errorf("client contract %v is %v", contract, s.State)
+	}
+	acc, err := c.chain.Account(ctx, s.Proxy)
+	if err != nil {
+		return err
+	}
+	proxy, err := bindings.DecodeProxy(acc.Data)
+	if err != nil {
+		return err
+	}
+	if proxy.State != bindings.Open {
+		return fmt.Errorf("%w: it is %v", ErrProxyClosed, proxy.State)
+	}
+	value, err := amount.Add(clientValue)
+	if err != nil {
+		return err
+	}
+	return c.perform(ctx, c, Action{Kind: TopUp, To: contract, Value: value, Amount: amount})
 }
 
-// single is a party with one action.
-type single struct {
-	*Client
-	actions func() []Action
-	done    *bool
+// Withdraw takes what is above the stake out of a client contract and returns
+// when the contract has let it go.
+func (c *Client) Withdraw(ctx context.Context, contract cocoon.Address) error {
+	s, err := c.look(ctx, contract)
+	if err != nil {
+		return err
+	}
+	if s.State != bindings.Open || s.Balance <= s.Stake {
+		return fmt.Errorf("nothing can be withdrawn: client contract %v is %v with %v, of which %v are its stake", contract, s.State, s.Balance, s.Stake)
+	}
+	return c.perform(ctx, c, Action{Kind: Withdraw, To: contract, Value: clientValue, Amount: s.Balance - s.Stake})
 }
 
-func (s single) plan(context.Context) ([]Action, error) { return s.actions(), nil }
+// IncreaseStake raises the part of the balance that stays in the contract, and
+// with it what may be used before a charge on chain.
+func (c *Client) IncreaseStake(ctx context.Context, contract cocoon.Address, stake coins.Nano) error {
+	s, err := c.look(ctx, contract)
+	if err != nil {
+		return err
+	}
+	if stake <= s.Stake {
+		return fmt.Errorf("the stake of %v is %v already", contract, s.Stake)
+	}
+	return c.perform(ctx, c, Action{Kind: IncreaseStake, To: contract, Value: clientValue, Amount: stake})
+}
 
-func (s single) message(ctx context.Context, a Action) (*wallet.Message, error) {
-	m, err := s.Client.message(ctx, a)
-	*s.done = err == nil
-	return m, err
+// look reads a client contract.
+func (c *Client) look(ctx context.Context, contract cocoon.Address) (*bindings.ClientStorage, error) {
+	acc, err := c.chain.Account(ctx, contract)
+	if err != nil {
+		return nil, err
+	}
+	if !acc.Deployed() {
+		return nil, fmt.Errorf("%w: %v", ErrNotFound, contract)
+	}
+	return bindings.DecodeClient(acc.Data)
 }
 
 // plan implements party.
@@ -243,6 +285,10 @@ func (c *Client) message(_ context.Context, a Action) (*wallet.Message, error) {
 		body, err = bodyOf(&bindings.ChangeSecret{SecretHash: c.cfg.SecretHash, ExcessTo: me})
 	case Register:
 		body, err = bodyOf(&bindings.RegisterClient{Nonce: a.Nonce, ExcessTo: me})
+	case Withdraw:
+		body, err = bodyOf(&bindings.Request{Op: bindings.OpWithdraw, ExcessTo: me})
+	case IncreaseStake:
+		body, err = bodyOf(&bindings.Funding{Op: bindings.OpIncreaseClientStake, Amount: a.Amount, ExcessTo: me})
 	case RequestRefund:
 		body, err = bodyOf(&bindings.Request{Op: bindings.OpRequestRefund, ExcessTo: me})
 	case Charge:

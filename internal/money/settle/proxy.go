@@ -62,6 +62,8 @@ type Proxy struct {
 	hurry     bool  // settle everything
 
 	stateMu    sync.Mutex
+	retire     bool
+	finished   bool
 	fatal      error // the ledger and the chain contradict one another
 	ready      error
 	registered map[registration]bool
@@ -90,7 +92,7 @@ func NewProxy(c ProxyConfig) (*Proxy, error) {
 	a.follow = c.Contract // clients and workers report there
 	return &Proxy{
 		cfg: c, agent: a, terms: c.Terms, addresses: map[cocoon.Address]ownerContracts{},
-		ready: ErrStarting, registered: map[registration]bool{}, arrival: make(chan struct{}),
+		retire: c.Retire, ready: ErrStarting, registered: map[registration]bool{}, arrival: make(chan struct{}),
 	}, nil
 }
 
@@ -101,6 +103,28 @@ func (p *Proxy) Run(ctx context.Context) error { return p.run(ctx, p) }
 // policy, and returns when the chain has all of it.
 func (p *Proxy) Settle(ctx context.Context) error {
 	return p.settled(ctx, hurried{p})
+}
+
+// Retire begins to close the contract: no more service, refunds to all
+// clients, last payouts to all workers, and after the delay the rest to its
+// owner. Run does the steps; Finished says when they are done.
+func (p *Proxy) Retire() {
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	p.retire = true
+}
+
+func (p *Proxy) retiring() bool {
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	return p.retire
+}
+
+// Finished reports whether the contract is closed for good.
+func (p *Proxy) Finished() bool {
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	return p.finished
 }
 
 type hurried struct{ *Proxy }
@@ -157,7 +181,7 @@ func (p *Proxy) plan(ctx context.Context) ([]Action, error) {
 	}
 	used := p.cfg.Ledger.Totals().Used
 	s := ProxyState{
-		Now: p.now(), Policy: p.cfg.Policy, Contract: p.cfg.Contract, Storage: p.storage, Pool: p.pool.Balance, Retire: p.cfg.Retire,
+		Now: p.now(), Policy: p.cfg.Policy, Contract: p.cfg.Contract, Storage: p.storage, Pool: p.pool.Balance, Retire: p.retiring(),
 		MarkAge: p.now().Sub(p.markedAt), MarkNeeded: p.firstMark == 0 || used != p.marked,
 	}
 	last, confirmed := p.cfg.Ledger.Marks()
@@ -230,7 +254,10 @@ func (p *Proxy) sync(ctx context.Context) error {
 	_, confirmed := p.cfg.Ledger.Marks()
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
+	p.finished = p.storage.State == bindings.Closed
 	switch {
+	case p.retire:
+		p.ready = fmt.Errorf("%w: it is being retired", ErrProxyClosed)
 	case p.storage.State != bindings.Open:
 		p.ready = fmt.Errorf("%w: it is %v", ErrProxyClosed, p.storage.State)
 	case p.firstMark == 0 || confirmed < p.firstMark:
@@ -338,6 +365,8 @@ func (p *Proxy) message(ctx context.Context, a Action) (*wallet.Message, error) 
 		}
 	case a.Kind == Mark:
 		body, err = p.mark(ctx)
+	case a.Kind == IncreaseStake:
+		body, err = bodyOf(&bindings.Funding{Op: bindings.OpIncreaseProxyStake, Amount: a.Amount, ExcessTo: p.wallet.Address()})
 	case a.Kind == WithdrawEarnings:
 		body, err = bodyOf(&bindings.Request{Op: bindings.OpWithdrawEarnings, ExcessTo: p.wallet.Address()})
 	case a.Kind != Deploy:

@@ -18,16 +18,19 @@ type ProxyPolicy struct {
 	Withdraw coins.Nano // withdraw earnings of this much; 0 = 10 coins
 	// MarkEvery is the least time between marks; 0 = 45 s.
 	MarkEvery time.Duration
+	// Stake is kept in the contract as a guarantee for clients, who can take
+	// refunds from it when the proxy is silent; 0 = none.
+	Stake coins.Nano
 }
 
 func (p ProxyPolicy) withDefaults() ProxyPolicy {
 	return ProxyPolicy{
-		or(p.Charge, coins.PerCoin), or(p.Payout, 10*coins.PerCoin), or(p.Withdraw, 10*coins.PerCoin), or(p.MarkEvery, 45*time.Second),
+		or(p.Charge, coins.PerCoin), or(p.Payout, 10*coins.PerCoin), or(p.Withdraw, 10*coins.PerCoin), or(p.MarkEvery, 45*time.Second), p.Stake,
 	}
 }
 
 // everything is the policy of settling at once: whatever is due.
-func (p ProxyPolicy) everything() ProxyPolicy { return ProxyPolicy{1, 1, 1, 1} }
+func (p ProxyPolicy) everything() ProxyPolicy { return ProxyPolicy{1, 1, 1, 1, p.Stake} }
 
 // ProxyState is what the decision for one proxy contract rests on.
 type ProxyState struct {
@@ -80,6 +83,10 @@ func PlanProxy(s ProxyState) []Action {
 	var out []Action
 	if s.MarkNeeded && s.MarkAge >= s.Policy.MarkEvery {
 		out = append(out, Action{Kind: Mark, To: s.Contract, Value: markValue})
+	}
+	if have := s.Storage.Stake; have < s.Policy.Stake {
+		more := s.Policy.Stake - have
+		out = append(out, Action{Kind: IncreaseStake, To: s.Contract, Value: withdrawValue + more, Amount: more})
 	}
 	price, fee := s.Storage.Params.PricePerToken, s.Storage.Params.WorkerFeePerToken
 	for _, c := range s.Clients {

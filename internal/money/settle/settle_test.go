@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -345,8 +346,8 @@ func TestRetirement(t *testing.T) {
 		}
 		time.Sleep(600 * time.Second)
 		w.rounds(p.agent, p, 5)
-		if s := w.proxyStorage(); s.State != bindings.Closed {
-			t.Errorf("proxy contract is %v", s.State)
+		if s := w.proxyStorage(); s.State != bindings.Closed || !p.Finished() {
+			t.Errorf("proxy contract is %v, finished: %v", s.State, p.Finished())
 		}
 		if got := w.chain.account(proxyOwner).balance; got < 1_000_000 {
 			t.Errorf("the owner got %v", got)
@@ -461,6 +462,104 @@ func TestClientChargesAndLeaves(t *testing.T) {
 			t.Errorf("the client got %v back", got)
 		}
 	})
+}
+
+// TestOnDemand are the commands of people.
+func TestOnDemand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		p := w.proxy(l, func(c *ProxyConfig) { c.Policy.Stake = 3 * ton })
+		w.opened(p)
+		if got := w.proxyStorage().Stake; got != 3*ton {
+			t.Errorf("the proxy's stake is %v", got)
+		}
+		c := w.client(memoryViews{}, ClientPolicy{})
+		ctx := t.Context()
+		w.must(c.TopUp(ctx, w.clientContract, ton))
+		if s := w.clientStorage(); s.Balance != 6*ton {
+			t.Errorf("topped up to %v", s.Balance)
+		}
+		w.must(c.IncreaseStake(ctx, w.clientContract, 3*ton))
+		w.must(c.Withdraw(ctx, w.clientContract))
+		if s := w.clientStorage(); s.Balance != 3*ton || s.Stake != 3*ton {
+			t.Errorf("after the withdrawal %+v", s)
+		}
+		sent := w.clientWallet.sent
+		for name, err := range map[string]error{
+			"nothing above the stake": c.Withdraw(ctx, w.clientContract),
+			"no larger stake":         c.IncreaseStake(ctx, w.clientContract, 3*ton),
+			"not found":               c.TopUp(ctx, addr(9), ton),
+			"endless amount":          c.TopUp(ctx, w.clientContract, ^coins.Nano(0)),
+		} {
+			if err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+		w.proxyStorage().State = bindings.Closing
+		if err := c.TopUp(ctx, w.clientContract, ton); !errors.Is(err, ErrProxyClosed) {
+			t.Errorf("top-up at a closing proxy: %v", err)
+		}
+		if w.clientWallet.sent != sent {
+			t.Error("what makes no sense was sent")
+		}
+	})
+}
+
+// TestRestarts starts the proxy anew at random moments, with messages at
+// random stages of their way, while charges come in. In the end every token
+// was charged and paid once, and no contract ever had to refuse anything.
+func TestRestarts(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			w := newWorld(t)
+			l, closed := w.openLedger(w.dir)
+			tiny := func(c *ProxyConfig) {
+				c.Policy = ProxyPolicy{Charge: 1, Payout: 1, Withdraw: 1, MarkEvery: 3 * time.Second}
+			}
+			p := w.proxy(l, tiny)
+			w.opened(p)
+			var used int64
+			for n := range 120 {
+				switch r.IntN(6) {
+				case 0:
+					closed()
+					l, closed = w.openLedger(w.dir)
+					p = w.proxy(l, tiny)
+				case 1:
+					w.chain.stuck = !w.chain.stuck
+				case 2:
+					tokens := r.Int64N(1000)
+					used += tokens
+					w.charge(l, byte(n), tokens)
+				default:
+					w.rounds(p.agent, p, 1)
+				}
+			}
+			w.chain.stuck = false
+			w.must(p.Settle(t.Context()))
+			w.rounds(p.agent, p, 3)
+			if s := w.clientStorage(); int64(s.Tokens) != used || s.Balance != 5*ton-coins.Nano(used)*20 {
+				t.Errorf("seed %d: charged %d of %d", seed, s.Tokens, used)
+			}
+			if got := w.chain.account(workerOwner).balance; got != coins.Nano(used)*19 {
+				t.Errorf("seed %d: the worker has %v", seed, got)
+			}
+			if got := w.chain.account(proxyOwner).balance; got != coins.Nano(used) {
+				t.Errorf("seed %d: the owner has %v", seed, got)
+			}
+			for a, acc := range w.chain.accounts {
+				for _, tx := range acc.txs {
+					if tx.ExitCode != 0 {
+						t.Errorf("seed %d: %v refused something: %d", seed, a, tx.ExitCode)
+					}
+				}
+			}
+			closed()
+		})
+	}
 }
 
 func TestEmptyWallet(t *testing.T) {
