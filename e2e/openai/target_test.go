@@ -114,16 +114,26 @@ func (m *meteredBody) usage() (u openai.Usage) {
 	}
 }
 
-// binary builds the program once.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "cocoon-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	buildDir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+var buildDir string // gone when all tests have run
+
+// binary builds the program once. COCOON_BIN names one built already.
 var binary = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("COCOON_BIN"); path != "" {
 		return path, nil
 	}
-	dir, err := os.MkdirTemp("", "cocoon-e2e-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "cocoon")
+	path := filepath.Join(buildDir, "cocoon")
 	build := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/cocoon")
 	build.Dir = "../.."
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
