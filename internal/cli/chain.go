@@ -31,9 +31,26 @@ func (a *app) openChain(ctx context.Context, f *chainFlags) (*access.Client, err
 	if err != nil {
 		return nil, fmt.Errorf("TON configuration: %w", err)
 	}
-	c, err := access.Open(ctx, access.Config{GlobalConfig: b, Dir: filepath.Join(a.dir, "chain")})
+	dir := filepath.Join(a.dir, "chain")
+	key, err := access.LocalKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := access.Open(ctx, access.Config{GlobalConfig: b, Dir: dir, CheckpointKey: key})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.config, err)
 	}
 	return c, nil
+}
+
+// group makes a command that only holds others: alone it shows them, and a
+// word that is none of them is a mistake.
+func (a *app) group(cmd *cobra.Command) {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unknown command %q", args[0])}
+		}
+		return cmd.Help()
+	}
 }

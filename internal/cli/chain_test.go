@@ -218,6 +218,11 @@ func TestWalletImport(t *testing.T) {
 	x.fails(exitUsage, "v5r1, v4r2 and node", "wallet", "show", "--key", good, "--kind", "v9")
 	x.fails(exitUsage, "--owner", "wallet", "show", "--key", good, "--kind", "node")
 	x.fails(exitUsage, "key", "wallet", "show")
+	x.fails(exitUsage, `unknown command "steal"`, "wallet", "steal")
+	x.fails(exitUsage, `unknown command "rot"`, "root", "rot")
+	if o := x.must("wallet"); !strings.Contains(o.stdout, "create") || !strings.Contains(o.stdout, "send") {
+		t.Errorf("wallet alone: %+v", o)
+	}
 	x.fails(exitFailed, "no such file", "wallet", "show", "--key", filepath.Join(dir, "none"))
 }
 

@@ -20,6 +20,7 @@ func (a *app) rootContractCommand() *cobra.Command {
 		Use:   "root",
 		Short: "The root contract: what a network allows and what it costs",
 	}
+	a.group(cmd)
 	cmd.AddCommand(a.rootShowCommand())
 	return cmd
 }
