@@ -245,6 +245,15 @@ func TestStateInits(t *testing.T) {
 	}
 }
 
+func TestHash(t *testing.T) {
+	if h, err := Hash(toyCode(1)); err != nil || hex.EncodeToString(h[:]) != "07cd3bd12514323c736210f0215c6d8bbcfc169ad284444ad9652e082d4e259a" {
+		t.Errorf("hash %x, %v", h, err)
+	}
+	if _, err := Hash([]byte("junk")); !errors.Is(err, ErrMalformed) {
+		t.Errorf("junk: %v", err)
+	}
+}
+
 func TestAddressErrors(t *testing.T) {
 	s := vectorSnapshot()
 	s.Params.ProxyCode = nil

@@ -122,6 +122,16 @@ func parseBoC(b []byte, maxBytes, maxCells int) (*cell.Cell, error) {
 	return c, nil
 }
 
+// Hash returns the representation hash of the root of a bag of cells: what
+// names a code or a payload.
+func Hash(boc []byte) ([32]byte, error) {
+	c, err := parseBoC(boc, maxStorageBytes, maxStorageCells)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return c.HashKey(), nil
+}
+
 // reader takes one cell apart; its first error sticks and later reads return
 // zero values.
 type reader struct {

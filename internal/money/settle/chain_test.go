@@ -67,7 +67,7 @@ func (c *memoryChain) Account(_ context.Context, addr cocoon.Address) (access.Ac
 		if err != nil {
 			return out, err
 		}
-		out.Data, out.Code = data, []byte{1}
+		out.Data, out.Code = data, emptyCell
 	}
 	if n := len(a.txs); n > 0 {
 		out.LastTxLT = a.txs[n-1].LT

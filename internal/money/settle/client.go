@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,9 @@ type ClientConfig struct {
 	Policy ClientPolicy
 	Source registry.Source
 	Views  Views
+	// PoolCodes are the hashes of proxy contract codes that pay refunds after
+	// the close; the contracts of mainnet do not.
+	PoolCodes [][32]byte
 	// SecretHash is SHA-256 of the secret the client logs in with.
 	SecretHash [32]byte
 }
@@ -181,6 +185,20 @@ func (c *Client) IncreaseStake(ctx context.Context, contract cocoon.Address, sta
 	return c.perform(ctx, c, Action{Kind: IncreaseStake, To: contract, Value: clientValue, Amount: stake})
 }
 
+// ForceRefund takes the second step of a refund, once its delay has passed,
+// even if the proxy's stake does not cover the balance: what it does not cover
+// is lost. Run takes the step by itself where nothing is lost.
+func (c *Client) ForceRefund(ctx context.Context, contract cocoon.Address) error {
+	s, err := c.look(ctx, contract)
+	if err != nil {
+		return err
+	}
+	if s.State != bindings.Closing || c.now().Unix() <= int64(s.UnlockAt) {
+		return fmt.Errorf("a refund cannot be forced: client contract %v is %v until %v", contract, s.State, time.Unix(int64(s.UnlockAt), 0).UTC())
+	}
+	return c.perform(ctx, c, Action{Kind: RequestRefund, To: contract, Value: clientValue, Amount: s.Balance})
+}
+
 // look reads a client contract.
 func (c *Client) look(ctx context.Context, contract cocoon.Address) (*bindings.ClientStorage, error) {
 	acc, err := c.chain.Account(ctx, contract)
@@ -261,6 +279,11 @@ func (c *Client) observe(ctx context.Context, snap *registry.Snapshot, contract,
 	if s.Proxy, err = bindings.DecodeProxy(acc.Data); err != nil {
 		return s, err
 	}
+	code, err := bindings.Hash(acc.Code)
+	if err != nil {
+		return s, err
+	}
+	s.PoolPays = slices.Contains(c.cfg.PoolCodes, code)
 	c.infos[contract] = clientInfo{proxy, s.Proxy.Key, snap}
 	return s, nil
 }

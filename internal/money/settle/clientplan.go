@@ -28,6 +28,8 @@ type ClientState struct {
 	Balance coins.Nano // of the contract itself: gas only
 	// Proxy is the storage of its proxy contract, nil if not deployed.
 	Proxy *bindings.ProxyStorage
+	// PoolPays says that the proxy contract pays refunds after its close.
+	PoolPays bool
 	// Wanted says that a proxy asked for the contract; it is deployed then.
 	Wanted bool
 	// MinStake is the stake a new contract begins with.
@@ -99,17 +101,23 @@ func PlanClient(s ClientState) []Action {
 	return nil
 }
 
-// mayForce reports whether it is time for the second request, which takes the
-// balance from the proxy's stake, and forfeits what the stake does not cover.
-// So a proxy with too small a stake is given another delay to grant the refund
-// by itself, unless it may be gone before.
+// mayForce reports whether to take the second step of a refund by ourselves.
+// It pays from the proxy's stake and forfeits what the stake does not cover,
+// so that an open proxy with too small a stake is waited for: it grants the
+// refund from the pool. A closed one pays from the pool if its code says so,
+// and nothing otherwise; before that, something is better than nothing.
 func mayForce(s ClientState) bool {
-	c := s.Storage
-	if s.Proxy == nil || s.Proxy.State == bindings.Closed || s.Now.Unix() <= int64(c.UnlockAt) {
+	if s.Proxy == nil || s.Now.Unix() <= int64(s.Storage.UnlockAt) {
 		return false
 	}
-	patience := int64(c.UnlockAt) + int64(c.Params.ClientDelayBeforeClose)
-	return s.Proxy.Stake >= c.Balance || s.Proxy.State == bindings.Closing || s.Now.Unix() > patience
+	switch {
+	case s.Proxy.State == bindings.Closed:
+		return s.PoolPays
+	case s.Proxy.Stake >= s.Storage.Balance:
+		return true
+	}
+	last := s.Proxy.State == bindings.Closing && s.Now.Unix() > int64(s.Proxy.UnlockAt)
+	return last && !s.PoolPays && s.Proxy.Stake > 0
 }
 
 // topUp returns how much to deposit: whole tokens' worth, within the budget.

@@ -2,11 +2,11 @@ package settle
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
+	"sync"
 	"testing"
 	"time"
-
-	"crypto/ed25519"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/contracts"
@@ -101,82 +101,157 @@ func (w *realWorld) until(what string, ok func() bool) {
 	}
 }
 
-// TestOnDevnet runs deposit, charge, payout, earnings, mark and refund with
-// the real contracts on a real chain, from proven state alone.
-func TestOnDevnet(t *testing.T) {
-	w := newRealWorld(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	proxyConfig, clientConfig, workerConfig := w.config(proxyOwner), w.config(addr(0xc1)), w.config(workerOwner)
-	clientOwner := clientConfig.Wallet.Address()
-	proxyContract, err := bindings.ProxyAddress(w.snap, w.key, proxyOwner)
-	w.must(err)
-	clientContract, err := bindings.ClientAddress(w.snap, clientOwner, proxyContract, w.key)
-	w.must(err)
-	workerContract, err := bindings.WorkerAddress(w.snap, workerOwner, proxyContract, w.key)
-	w.must(err)
+// network is a proxy and a client that run, funded and registered, and a
+// worker to come.
+type network struct {
+	*realWorld
+	ledger *ledger.Ledger
+	proxy  *Proxy
+	client *Client
 
-	l, err := ledger.Open(t.TempDir(), ledger.Config{Contract: proxyContract})
-	w.must(err)
-	running, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 3)
-	go func() { ended <- l.Run(running) }()
-	p, err := NewProxy(ProxyConfig{Config: proxyConfig, Terms: w.snap, Ledger: l, Signer: w.signer, Key: w.key, Owner: proxyOwner, Contract: proxyContract})
-	w.must(err)
-	go func() { ended <- p.Run(running) }()
-	c, err := NewClient(ClientConfig{Config: clientConfig, Policy: ClientPolicy{TopUp: 5 * ton, Budget: 5 * ton}, Source: w.source, Views: memoryViews{}, SecretHash: secret})
-	w.must(err)
-	go func() { ended <- c.Run(running) }()
-	defer func() {
-		stop()
-		for range 3 {
-			w.must(<-ended)
-		}
-		w.must(l.Close())
-	}()
+	proxyContract, clientContract, workerContract, clientOwner cocoon.Address
 
-	w.until("the proxy's first mark", func() bool { return p.Ready() == nil })
-	w.must(c.Register(ctx, proxyContract, clientContract, 77))
-	w.must(p.AwaitRegistration(ctx, clientOwner, 77))
-	w.until("the client's deposit and secret", func() bool {
-		s, err := p.Client(clientOwner)
+	// stopProxy ends the proxy, as if its machine had died.
+	stopProxy func()
+}
+
+func newNetwork(t *testing.T, ctx context.Context) *network {
+	t.Helper()
+	n := &network{realWorld: newRealWorld(t)}
+	proxyConfig, clientConfig := n.config(proxyOwner), n.config(addr(0xc1))
+	n.clientOwner = clientConfig.Wallet.Address()
+	var err error
+	n.proxyContract, err = bindings.ProxyAddress(n.snap, n.key, proxyOwner)
+	n.must(err)
+	n.clientContract, err = bindings.ClientAddress(n.snap, n.clientOwner, n.proxyContract, n.key)
+	n.must(err)
+	n.workerContract, err = bindings.WorkerAddress(n.snap, workerOwner, n.proxyContract, n.key)
+	n.must(err)
+	n.ledger, err = ledger.Open(t.TempDir(), ledger.Config{Contract: n.proxyContract})
+	n.must(err)
+	n.proxy, err = NewProxy(ProxyConfig{Config: proxyConfig, Terms: n.snap, Ledger: n.ledger, Signer: n.signer, Key: n.key, Owner: proxyOwner, Contract: n.proxyContract})
+	n.must(err)
+	code, err := bindings.Hash(contracts.Proxy())
+	n.must(err)
+	n.client, err = NewClient(ClientConfig{Config: clientConfig, Policy: ClientPolicy{TopUp: 5 * ton, Budget: 5 * ton}, Source: n.source, Views: memoryViews{}, PoolCodes: [][32]byte{code}, SecretHash: secret})
+	n.must(err)
+	start := func(run func(context.Context) error) func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- run(ctx) }()
+		return sync.OnceFunc(func() {
+			cancel()
+			n.must(<-done)
+		})
+	}
+	stopLedger, stopClient := start(n.ledger.Run), start(n.client.Run)
+	n.stopProxy = start(n.proxy.Run)
+	t.Cleanup(func() {
+		n.stopProxy()
+		stopClient()
+		stopLedger()
+		n.must(n.ledger.Close())
+	})
+	n.until("the proxy's first mark", func() bool { return n.proxy.Ready() == nil })
+	n.must(n.client.Register(ctx, n.proxyContract, n.clientContract, 77))
+	n.must(n.proxy.AwaitRegistration(ctx, n.clientOwner, 77))
+	n.until("the client's deposit and secret", func() bool {
+		s, err := n.proxy.Client(n.clientOwner)
 		return err == nil && s.Open && s.Balance == 5*ton && s.SecretHash == secret
 	})
+	return n
+}
 
-	const tokens = 50_000_000 // one coin
-	w.must(l.Charge(ctx, ledger.Charge{RequestID: cocoon.RequestID{1}, Client: clientOwner, Worker: workerOwner, Tokens: tokens}))
-	w.must(p.Settle(ctx))
-	w.until("the payout", func() bool { return w.balance(workerOwner) > 0 })
-	w.until("the earnings", func() bool { return w.balance(proxyOwner) > 0 })
-	// Forwarding fees come off what arrives.
-	if got, want := w.balance(workerOwner), coins.Nano(tokens*19); got > want || got < want-ton/100 {
-		t.Errorf("the worker has %v of %v", got, want)
+func (n *network) charge(id byte, tokens int64) {
+	n.t.Helper()
+	n.must(n.ledger.Charge(n.t.Context(), ledger.Charge{RequestID: cocoon.RequestID{id}, Client: n.clientOwner, Worker: workerOwner, Tokens: tokens}))
+}
+
+// near reports whether an amount arrived, but for forwarding fees.
+func near(got, want coins.Nano) bool { return got <= want && got >= want-ton/100 }
+
+const oneCoin = 50_000_000 // tokens
+
+// TestOnDevnet runs deposit, charge, payout, earnings, marks and a granted
+// refund with the real contracts on a real chain, from proven state alone.
+func TestOnDevnet(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	n := newNetwork(t, ctx)
+	n.charge(1, oneCoin)
+	n.must(n.proxy.Settle(ctx))
+	n.until("the payout", func() bool { return n.balance(workerOwner) > 0 })
+	n.until("the earnings", func() bool { return n.balance(proxyOwner) > 0 })
+	if got := n.balance(workerOwner); !near(got, oneCoin*19) {
+		t.Errorf("the worker has %v", got)
 	}
-	if got, want := w.balance(proxyOwner), coins.Nano(tokens*1); got > want || got < want-ton/100 {
-		t.Errorf("the proxy's owner has %v of %v", got, want)
+	if got := n.balance(proxyOwner); !near(got, oneCoin*1) {
+		t.Errorf("the proxy's owner has %v", got)
 	}
-	a := l.ClientAccount(clientOwner)
-	if a.Contract.Charged != tokens || a.Contract.Balance != 4*ton || a.Counters.Committed != tokens || l.WorkerAccount(workerOwner).Paid != tokens {
-		t.Errorf("the ledger says %+v, %+v", a, l.WorkerAccount(workerOwner))
+	a := n.ledger.ClientAccount(n.clientOwner)
+	if a.Contract.Charged != oneCoin || a.Contract.Balance != 4*ton || a.Counters.Committed != oneCoin || n.ledger.WorkerAccount(workerOwner).Paid != oneCoin {
+		t.Errorf("the ledger says %+v, %+v", a, n.ledger.WorkerAccount(workerOwner))
 	}
 
 	// A second payment, cashed in by the worker itself.
-	w.must(l.Charge(ctx, ledger.Charge{RequestID: cocoon.RequestID{2}, Client: clientOwner, Worker: workerOwner, Tokens: tokens}))
-	data, err := bindings.SignPayment(w.signer, bindings.WorkerPayout, workerContract, 2*tokens, 9, proxyConfig.Wallet.Address())
-	w.must(err)
-	v, err := channel.View{}.Hear(channel.Report{Payment: &channel.SignedPayment{Tokens: 2 * tokens, Data: data}})
-	w.must(err)
-	wk, err := NewWorker(WorkerConfig{Config: workerConfig, Source: w.source, Views: memoryViews{workerContract: v}, Owner: workerOwner})
-	w.must(err)
-	w.must(wk.Settle(ctx))
-	w.until("the second payout in the ledger", func() bool { return l.WorkerAccount(workerOwner).Paid == 2*tokens })
+	n.charge(2, oneCoin)
+	workerConfig := n.config(workerOwner)
+	data, err := bindings.SignPayment(n.signer, bindings.WorkerPayout, n.workerContract, 2*oneCoin, 9, n.proxy.wallet.Address())
+	n.must(err)
+	v, err := channel.View{}.Hear(channel.Report{Payment: &channel.SignedPayment{Tokens: 2 * oneCoin, Data: data}})
+	n.must(err)
+	wk, err := NewWorker(WorkerConfig{Config: workerConfig, Source: n.source, Views: memoryViews{n.workerContract: v}, Owner: workerOwner})
+	n.must(err)
+	n.must(wk.Settle(ctx))
+	n.until("the second payout in the ledger", func() bool { return n.ledger.WorkerAccount(workerOwner).Paid == 2*oneCoin })
 
 	// The client leaves; the proxy grants what is left after the last charge.
-	before := w.balance(clientOwner)
-	c.Leave(clientContract)
-	w.until("the refund", func() bool {
-		s, err := p.Client(clientOwner)
-		return err == nil && !s.Open && s.Balance == 0 && s.Charged == 2*tokens
+	before := n.balance(n.clientOwner)
+	n.client.Leave(n.clientContract)
+	n.until("the refund", func() bool {
+		s, err := n.proxy.Client(n.clientOwner)
+		return err == nil && !s.Open && s.Balance == 0 && s.Charged == 2*oneCoin
 	})
-	w.until("the money", func() bool { return w.balance(clientOwner) > before+3*ton-ton/10 })
+	n.until("the money", func() bool { return n.balance(n.clientOwner) > before+3*ton-ton/10 })
+}
+
+// TestRetirementOnDevnet closes a proxy contract: refunds, last payouts, and
+// after the delay the rest.
+func TestRetirementOnDevnet(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	n := newNetwork(t, ctx)
+	n.charge(1, oneCoin)
+	before := n.balance(n.clientOwner)
+	n.proxy.Retire()
+	n.until("the last payout", func() bool { return n.ledger.WorkerAccount(workerOwner).Paid == oneCoin })
+	n.until("the worker's money", func() bool { return near(n.balance(workerOwner), oneCoin*19) })
+	n.until("the client's money", func() bool { return n.balance(n.clientOwner) > before+4*ton-ton/10 })
+	if n.proxy.Finished() {
+		t.Error("closed before the delay")
+	}
+	n.must(n.chain.Advance(601 * time.Second))
+	n.until("the close", n.proxy.Finished)
+	n.until("the owner's earnings", func() bool { return n.balance(proxyOwner) > oneCoin*1-ton/100 })
+}
+
+// TestSilentProxy lets the proxy die: the client gets its deposit in two steps,
+// the second of them from the stake.
+func TestSilentProxy(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	n := newNetwork(t, ctx)
+	n.must(n.proxy.perform(ctx, n.proxy, Action{Kind: IncreaseStake, To: n.proxyContract, Value: withdrawValue + 2*ton, Amount: 2 * ton}))
+	n.stopProxy()
+	before := n.balance(n.clientOwner)
+	n.client.Leave(n.clientContract)
+	storage := func() *bindings.ClientStorage {
+		s, err := n.client.look(ctx, n.clientContract)
+		n.must(err)
+		return s
+	}
+	n.until("the first step", func() bool { return storage().State == bindings.Closing })
+	n.must(n.chain.Advance(301 * time.Second))
+	n.until("the second step", func() bool { return storage().State == bindings.Closed })
+	n.until("the money", func() bool { return n.balance(n.clientOwner) > before+5*ton-ton/10 })
 }

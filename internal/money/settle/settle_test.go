@@ -497,6 +497,16 @@ func TestOnDemand(t *testing.T) {
 				t.Errorf("%s: no error", name)
 			}
 		}
+		if err := c.ForceRefund(ctx, w.clientContract); err == nil {
+			t.Error("a refund of an open contract was forced")
+		}
+		w.clientStorage().State = bindings.Closing // since long ago
+		w.must(c.ForceRefund(ctx, w.clientContract))
+		if s := w.clientStorage(); s.State != bindings.Closed {
+			t.Errorf("after the forced refund %+v", s)
+		}
+		sent = w.clientWallet.sent
+		w.clientStorage().State = bindings.Open
 		w.proxyStorage().State = bindings.Closing
 		if err := c.TopUp(ctx, w.clientContract, ton); !errors.Is(err, ErrProxyClosed) {
 			t.Errorf("top-up at a closing proxy: %v", err)
@@ -511,7 +521,7 @@ func TestOnDemand(t *testing.T) {
 // random stages of their way, while charges come in. In the end every token
 // was charged and paid once, and no contract ever had to refuse anything.
 func TestRestarts(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			w := newWorld(t)
@@ -711,11 +721,23 @@ func TestPlanClient(t *testing.T) {
 		"outdated for long":           {func(s *ClientState) { s.OutdatedSince = now.Add(-150 * time.Second) }, []Kind{RequestRefund}},
 		"closing":                     {func(s *ClientState) { closing(s, 0); s.Proxy.Stake = 2 * ton }, nil},
 		"unlocked, stake covers":      {func(s *ClientState) { closing(s, time.Second); s.Proxy.Stake = 2 * ton }, []Kind{RequestRefund}},
-		"unlocked, stake is short":    {func(s *ClientState) { closing(s, time.Second) }, nil},
-		"patience is over":            {func(s *ClientState) { closing(s, 301*time.Second) }, []Kind{RequestRefund}},
-		"unlocked, proxy may go":      {func(s *ClientState) { closing(s, time.Second); s.Proxy.State = bindings.Closing }, []Kind{RequestRefund}},
-		"unlocked, proxy is gone":     {func(s *ClientState) { closing(s, 400*time.Second); s.Proxy.State = bindings.Closed }, nil},
-		"closed":                      {func(s *ClientState) { s.Storage.State = bindings.Closed }, nil},
+		"unlocked, stake is short":    {func(s *ClientState) { closing(s, time.Hour); s.Proxy.Stake = ton }, nil},
+		"short, proxy may go":         {func(s *ClientState) { closing(s, time.Hour); s.Proxy.Stake = ton; s.Proxy.State = bindings.Closing }, []Kind{RequestRefund}},
+		"short, proxy stays yet": {func(s *ClientState) {
+			closing(s, time.Hour)
+			s.Proxy.Stake = ton
+			s.Proxy.State, s.Proxy.UnlockAt = bindings.Closing, uint32(now.Unix())
+		}, nil},
+		"short, the pool will pay": {func(s *ClientState) {
+			closing(s, time.Hour)
+			s.Proxy.Stake = ton
+			s.Proxy.State = bindings.Closing
+			s.PoolPays = true
+		}, nil},
+		"no stake, proxy may go":   {func(s *ClientState) { closing(s, time.Hour); s.Proxy.State = bindings.Closing }, nil},
+		"proxy is gone":            {func(s *ClientState) { closing(s, time.Hour); s.Proxy.State = bindings.Closed }, nil},
+		"proxy is gone, pool pays": {func(s *ClientState) { closing(s, time.Hour); s.Proxy.State, s.PoolPays = bindings.Closed, true }, []Kind{RequestRefund}},
+		"closed":                   {func(s *ClientState) { s.Storage.State = bindings.Closed }, nil},
 	} {
 		s := base()
 		c.change(&s)
