@@ -32,8 +32,9 @@ type ClientConfig struct {
 	// PoolCodes are the hashes of proxy contract codes that pay refunds after
 	// the close; the contracts of mainnet do not.
 	PoolCodes [][32]byte
-	// SecretHash is SHA-256 of the secret the client logs in with.
-	SecretHash [32]byte
+	// SecretHash is SHA-256 of the secret the client logs in with by means of a
+	// client contract; each has its own (level1 3). Required.
+	SecretHash func(contract cocoon.Address) [32]byte
 }
 
 // Client settles the contracts of one client wallet.
@@ -61,8 +62,8 @@ type clientInfo struct {
 // NewClient prepares the settling of a client's contracts. It asks the chain
 // nothing.
 func NewClient(c ClientConfig) (*Client, error) {
-	if c.Chain == nil || c.Wallet == nil || c.Source == nil || c.Views == nil {
-		return nil, errors.New("settle: chain, wallet, source and views are required")
+	if c.Chain == nil || c.Wallet == nil || c.Source == nil || c.Views == nil || c.SecretHash == nil {
+		return nil, errors.New("settle: chain, wallet, source, views and secret hash are required")
 	}
 	return &Client{
 		cfg: c, agent: newAgent(c.Config), outdated: map[cocoon.Address]time.Time{}, infos: map[cocoon.Address]clientInfo{},
@@ -249,7 +250,7 @@ func (c *Client) plan(ctx context.Context) ([]Action, error) {
 
 func (c *Client) observe(ctx context.Context, snap *registry.Snapshot, contract, proxy cocoon.Address) (ClientState, error) {
 	s := ClientState{
-		Now: c.now(), Policy: c.cfg.Policy, Contract: contract, SecretHash: c.cfg.SecretHash, Settle: c.hurry,
+		Now: c.now(), Policy: c.cfg.Policy, Contract: contract, SecretHash: c.cfg.SecretHash(contract), Settle: c.hurry,
 		Signed: c.cfg.Views.View(contract).Best().Tokens, MinStake: snap.Params.MinClientStake, Wanted: proxy != cocoon.Address{},
 	}
 	acc, err := c.chain.Account(ctx, contract)
@@ -305,7 +306,7 @@ func (c *Client) message(_ context.Context, a Action) (*wallet.Message, error) {
 	case TopUp:
 		body, err = bodyOf(&bindings.Funding{Op: bindings.OpTopUp, Amount: a.Amount, ExcessTo: me})
 	case ChangeSecret:
-		body, err = bodyOf(&bindings.ChangeSecret{SecretHash: c.cfg.SecretHash, ExcessTo: me})
+		body, err = bodyOf(&bindings.ChangeSecret{SecretHash: c.cfg.SecretHash(a.To), ExcessTo: me})
 	case Register:
 		body, err = bodyOf(&bindings.RegisterClient{Nonce: a.Nonce, ExcessTo: me})
 	case Withdraw:

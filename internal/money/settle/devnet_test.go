@@ -133,7 +133,7 @@ func newNetwork(t *testing.T, ctx context.Context) *network {
 	n.must(err)
 	code, err := bindings.Hash(contracts.Proxy())
 	n.must(err)
-	n.client, err = NewClient(ClientConfig{Config: clientConfig, Policy: ClientPolicy{TopUp: 5 * ton, Budget: 5 * ton}, Source: n.source, Views: memoryViews{}, PoolCodes: [][32]byte{code}, SecretHash: secret})
+	n.client, err = NewClient(ClientConfig{Config: clientConfig, Policy: ClientPolicy{TopUp: 5 * ton, Budget: 5 * ton}, Source: n.source, Views: memoryViews{}, PoolCodes: [][32]byte{code}, SecretHash: func(cocoon.Address) [32]byte { return secret }})
 	n.must(err)
 	start := func(run func(context.Context) error) func() {
 		ctx, cancel := context.WithCancel(context.Background())

@@ -132,7 +132,7 @@ func (w *world) proxy(l *ledger.Ledger, change func(*ProxyConfig)) *Proxy {
 
 func (w *world) client(views Views, policy ClientPolicy) *Client {
 	w.t.Helper()
-	c, err := NewClient(ClientConfig{Config: w.config(w.clientWallet), Policy: policy, Source: w.source, Views: views, SecretHash: secret})
+	c, err := NewClient(ClientConfig{Config: w.config(w.clientWallet), Policy: policy, Source: w.source, Views: views, SecretHash: func(cocoon.Address) [32]byte { return secret }})
 	w.must(err)
 	return c
 }
