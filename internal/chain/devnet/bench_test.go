@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/xssnick/tonutils-go/tl"
 	"github.com/xssnick/tonutils-go/tlb"
 	"github.com/xssnick/tonutils-go/ton"
 	"github.com/xssnick/tonutils-go/ton/wallet"
@@ -125,6 +126,29 @@ func BenchmarkQueries(b *testing.B) {
 				}
 			})
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "queries/s")
+		})
+	}
+}
+
+// BenchmarkServe is the server's part of a query alone.
+func BenchmarkServe(b *testing.B) {
+	c, _ := crowd(b, 1000, Config{})
+	n := c.current()
+	head := n.head().id()
+	a := c.FaucetAddress()
+	acc := ton.AccountID{ID: a.Hash[:]}
+	for name, q := range map[string]tl.Serializable{
+		"getAccount": ton.GetAccountState{ID: head, Account: acc},
+		"runMethod":  ton.RunSmcMethod{Mode: 7, ID: head, Account: acc, MethodID: tlb.MethodNameHash("seqno")},
+		"blockProof": ton.GetBlockProof{KnownBlock: n.block1().id()},
+		"shards":     ton.GetAllShardsInfo{ID: head},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := n.handle(q, 1); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/xssnick/tonutils-go/tvm/cell"
 )
 
-// block is one block of either chain. Everything but root and state is
-// immutable; those two are dropped when the block gets old (the log still has
-// the bytes) and are guarded by network.mu.
+// block is one block of either chain. It is immutable but for root, state and
+// what is derived from them, which are dropped when the block gets old (the log
+// still has the bytes) and are guarded by network.mu.
 type block struct {
 	workchain int32
 	ref       extRef // seqno, end LT, hashes
@@ -26,10 +26,12 @@ type block struct {
 	offset    int64  // of the BoC in the log
 	size      int32  // of the BoC
 
-	root  *cell.Cell
-	state *cell.Cell
-	boc   []byte   // until it is in the log
-	fees  *big.Int // basechain: fees collected, until the masterchain has them
+	root   *cell.Cell
+	state  *cell.Cell
+	header *cell.Cell // proof of the header, once asked for
+	shards *cell.Cell // masterchain: proof of the shard entry in state, once asked for
+	boc    []byte     // until it is in the log
+	fees   *big.Int   // basechain: fees collected, until the masterchain has them
 }
 
 // txID names a transaction of a block.

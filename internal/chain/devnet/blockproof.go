@@ -55,7 +55,7 @@ func (n *network) linkBack(from, to *block) (*ton.BlockLinkBackward, error) {
 	if err != nil {
 		return nil, err
 	}
-	header, err := headerProof(root)
+	header, err := n.headerProof(from)
 	if err != nil {
 		return nil, err
 	}

@@ -232,7 +232,7 @@ func removeOtherNetworks(n *network) {
 // Run makes blocks and answers clients until ctx ends or the chain cannot be
 // stored any more. It returns after everything has stopped and is on disk.
 func (c *Chain) Run(ctx context.Context) error {
-	c.cfg.Logger.Warn("SIMULATED: a development chain; its coins are worthless",
+	c.cfg.Logger.Info("SIMULATED: a development chain; its coins are worthless",
 		"global_id", c.GlobalID(), "listen", c.server.addr().String(), "head", c.Head().Seqno)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.server.run(ctx) })

@@ -124,12 +124,6 @@ func (c *network) collateMaster(now uint32, shard *block) (*block, *masterState,
 	if err != nil {
 		return fail(err)
 	}
-	b.top = shard
-	if shard == nil {
-		b.top = c.top()
-	} else {
-		shard.mcSeqno = seqno
-	}
 	if c.cfg.SelfCheck {
 		if err := c.checkBlock(b, prev.root); err != nil {
 			return fail(err)

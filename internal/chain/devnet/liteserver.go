@@ -237,11 +237,39 @@ func (n *network) header(b *block, mode uint32) (tl.Serializable, error) {
 }
 
 func (n *network) headerProof(b *block) (*cell.Cell, error) {
-	root, err := n.blockRoot(b)
+	return n.cached(b, &b.header, func() (*cell.Cell, error) {
+		root, err := n.blockRoot(b)
+		if err != nil {
+			return nil, err
+		}
+		return headerProof(root)
+	})
+}
+
+// shardProof shows the shard entry in the state after a masterchain block.
+func (n *network) shardProof(b *block, state *cell.Cell) (*cell.Cell, error) {
+	return n.cached(b, &b.shards, func() (*cell.Cell, error) { return shardProof(state) })
+}
+
+// cached builds a proof that belongs to a block once, and keeps it for as
+// long as the block's cells.
+func (n *network) cached(b *block, at **cell.Cell, build func() (*cell.Cell, error)) (*cell.Cell, error) {
+	n.mu.RLock()
+	p := *at
+	n.mu.RUnlock()
+	if p != nil {
+		return p, nil
+	}
+	p, err := build()
 	if err != nil {
 		return nil, err
 	}
-	return headerProof(root)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if b.root != nil {
+		*at = p
+	}
+	return p, nil
 }
 
 // lookupBlock finds a block by seqno, by a logical time inside it, or as the
@@ -382,7 +410,7 @@ func (n *network) proveAccount(id *ton.BlockIDExt, acc ton.AccountID) (*accountP
 		if err != nil {
 			return nil, err
 		}
-		in, err := shardProof(state)
+		in, err := n.shardProof(b, state)
 		if err != nil {
 			return nil, err
 		}
@@ -465,7 +493,7 @@ func (n *network) shardInfo(q ton.GetShardInfo) (tl.Serializable, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := shardProof(state)
+	in, err := n.shardProof(b, state)
 	if err != nil {
 		return nil, err
 	}

@@ -352,14 +352,17 @@ func (n *network) publishLocked(blocks []*block) {
 		if old == nil {
 			continue
 		}
-		old.root, old.state = nil, nil
+		old.forget()
 		// Its shard block goes too, unless the next masterchain block still
 		// shows that one's state.
 		if old.top != nil && next.top != old.top {
-			old.top.root, old.top.state = nil, nil
+			old.top.forget()
 		}
 	}
 }
+
+// forget lets go of a block's cells.
+func (b *block) forget() { b.root, b.state, b.header, b.shards = nil, nil, nil, nil }
 
 // updateWaiting notes whether the queue has messages that can be delivered.
 // It needs n.build.

@@ -12,12 +12,14 @@ import (
 // under way are delivered first. It is for tests.
 func (c *Chain) Snapshot() ([]byte, error) {
 	n := c.current()
+	n.build.Lock()
 	for n.hasWaiting() {
+		n.build.Unlock()
 		if _, err := n.produce(c.now(), false); err != nil {
 			return nil, err
 		}
+		n.build.Lock()
 	}
-	n.build.Lock()
 	defer n.build.Unlock()
 	g := *n.gen
 	g.time, g.lt = n.head().utime, n.topRef().endLT
@@ -60,6 +62,10 @@ func (c *Chain) Revert(snapshot []byte) error {
 	c.mu.Lock()
 	c.net = next
 	c.mu.Unlock()
+	select {
+	case old.pool.wake <- struct{}{}: // the clock looks again which network is current
+	default:
+	}
 	err = errors.Join(old.store.close(), os.Remove(old.logPath()))
 	if e := os.Remove(old.snapshotPath()); !errors.Is(e, os.ErrNotExist) {
 		err = errors.Join(err, e)
