@@ -12,7 +12,10 @@ func TestAdmit(t *testing.T) {
 	image, zero := attest.ImageHash{7}, attest.KeyID{}
 	hardware := attest.HardwarePolicy(attest.ListedImages(image))
 	both := &attest.Policy{Kinds: []attest.Kind{attest.None, attest.Fake}}
-	snp := &attest.Policy{Kinds: []attest.Kind{attest.SEVSNP}, Roots: attest.AMDRoots, Images: attest.DeferredImages()}
+	snp := &attest.Policy{
+		Kinds: []attest.Kind{attest.SEVSNP}, Roots: attest.AMDRoots, Images: attest.DeferredImages(),
+		SNP: attest.SNPRules{KernelMeasured: []attest.ImageHash{image}},
+	}
 	for name, c := range map[string]struct {
 		policy *attest.Policy
 		kind   attest.Kind
@@ -20,20 +23,21 @@ func TestAdmit(t *testing.T) {
 		root   attest.KeyID
 		err    error
 	}{
-		"nil":            {nil, attest.TDX, image, attest.IntelRoot, attest.ErrRejectsAll},
-		"zero":           {&attest.Policy{}, attest.TDX, image, attest.IntelRoot, attest.ErrRejectsAll},
-		"open":           {attest.OpenPolicy(), attest.TDX, image, attest.IntelRoot, nil},
-		"listed":         {hardware, attest.TDX, image, attest.IntelRoot, nil},
-		"other image":    {hardware, attest.TDX, attest.ImageHash{8}, attest.IntelRoot, attest.ErrImage},
-		"other root":     {hardware, attest.TDX, image, attest.KeyID{1}, attest.ErrRoot},
-		"other kind":     {hardware, attest.Simulated, image, attest.KeyID{1}, attest.ErrKind},
-		"none":           {hardware, attest.None, attest.ImageHash{}, zero, attest.ErrNoEvidence},
-		"fake":           {hardware, attest.Fake, attest.FakeTDXImage, zero, attest.ErrKind},
-		"none welcome":   {both, attest.None, attest.ImageHash{}, zero, nil},
-		"fake welcome":   {both, attest.Fake, attest.FakeTDXImage, zero, nil},
-		"no root named":  {snp, attest.SEVSNP, image, zero, nil},
-		"fake constant":  {snp, attest.SEVSNP, attest.FakeSEVImage, zero, attest.ErrImage},
-		"zero as proven": {snp, attest.SEVSNP, attest.ImageHash{}, zero, attest.ErrImage},
+		"nil":                 {nil, attest.TDX, image, attest.IntelRoot, attest.ErrRejectsAll},
+		"zero":                {&attest.Policy{}, attest.TDX, image, attest.IntelRoot, attest.ErrRejectsAll},
+		"open":                {attest.OpenPolicy(), attest.TDX, image, attest.IntelRoot, nil},
+		"listed":              {hardware, attest.TDX, image, attest.IntelRoot, nil},
+		"other image":         {hardware, attest.TDX, attest.ImageHash{8}, attest.IntelRoot, attest.ErrImage},
+		"other root":          {hardware, attest.TDX, image, attest.KeyID{1}, attest.ErrRoot},
+		"other kind":          {hardware, attest.Simulated, image, attest.KeyID{1}, attest.ErrKind},
+		"none":                {hardware, attest.None, attest.ImageHash{}, zero, attest.ErrNoEvidence},
+		"fake":                {hardware, attest.Fake, attest.FakeTDXImage, zero, attest.ErrKind},
+		"none welcome":        {both, attest.None, attest.ImageHash{}, zero, nil},
+		"fake welcome":        {both, attest.Fake, attest.FakeTDXImage, zero, nil},
+		"no root named":       {snp, attest.SEVSNP, image, zero, nil},
+		"kernel not measured": {snp, attest.SEVSNP, attest.ImageHash{8}, zero, attest.ErrKernel},
+		"fake constant":       {snp, attest.SEVSNP, attest.FakeSEVImage, zero, attest.ErrImage},
+		"zero as proven":      {snp, attest.SEVSNP, attest.ImageHash{}, zero, attest.ErrImage},
 	} {
 		if err := c.policy.Admit(c.kind, c.image, c.root); !errors.Is(err, c.err) {
 			t.Errorf("%s: got %v, want %v", name, err, c.err)

@@ -147,6 +147,12 @@ func (p *Policy) Validate() error {
 			return fmt.Errorf("%w: unknown kind %q", ErrPolicy, string(k))
 		}
 	}
+	if slices.Contains(p.Statuses, dcap.Revoked) {
+		return fmt.Errorf("%w: a revoked platform cannot be accepted", ErrPolicy)
+	}
+	if p.Accepts(SEVSNP) && (len(p.SNP.KernelMeasured) == 0 || p.SNP.MinTCB == sevsnp.TCB{}) {
+		return fmt.Errorf("%w: kind %q is accepted, but no image that measures its kernel, or no lowest patch level, is named", ErrPolicy, string(SEVSNP))
+	}
 	for _, h := range p.Images.listed {
 		if !h.Proven() {
 			return fmt.Errorf("%w: %s stands for peers without evidence and cannot be listed as an image", ErrPolicy, h)
@@ -181,6 +187,8 @@ func (p *Policy) Admit(kind Kind, image ImageHash, root KeyID) error {
 		return fmt.Errorf("%w: %s", ErrRoot, root)
 	case !p.Images.Holds(image):
 		return fmt.Errorf("%w: %s", ErrImage, image)
+	case kind == SEVSNP && !slices.Contains(p.SNP.KernelMeasured, image):
+		return fmt.Errorf("%w: %s", ErrKernel, image)
 	}
 	return nil
 }

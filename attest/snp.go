@@ -68,7 +68,8 @@ func judgeSNP(c *card, r *sevsnp.Report, signer *sevsnp.Signer, res *Result, rul
 	policy := fmt.Sprintf("policy %#x", r.Policy)
 	c.check("debug off", r.Policy&sevsnp.PolicyDebug == 0, ErrDebug, policy)
 	c.check("not migratable", r.Policy&sevsnp.PolicyMigrate == 0, ErrMigratable, policy)
-	c.check("launch policy", r.Policy&rules.RequirePolicy == rules.RequirePolicy && r.Policy&rules.ForbidPolicy == 0, fmt.Errorf("%w: %s", ErrGuestPolicy, policy), policy)
+	required := rules.RequirePolicy | sevsnp.PolicyReserved
+	c.check("launch policy", r.Policy&required == required && r.Policy&rules.ForbidPolicy == 0, fmt.Errorf("%w: %s", ErrGuestPolicy, policy), policy)
 	c.check("privilege level", r.VMPL == 0, fmt.Errorf("%w: VMPL %d", ErrVMPL, r.VMPL), "VMPL 0")
 	c.check("patch level", rules.MinTCB != (sevsnp.TCB{}) && signer.TCB.Reaches(rules.MinTCB), fmt.Errorf("%w: have %v; need %v", ErrMinimumTCB, signer.TCB, rules.MinTCB), signer.TCB.String())
 }

@@ -363,6 +363,10 @@ func TestTampered(t *testing.T) {
 			c.statements.Platform = dcap.Revoked
 			c.policy.Statuses = []dcap.Status{dcap.UpToDate, dcap.OutOfDate}
 		}), attest.ErrStatus},
+		{"revoked is accepted", b.tdx(func(c *tdxCase) {
+			c.statements.Platform = dcap.Revoked
+			c.policy.Statuses = []dcap.Status{dcap.Revoked}
+		}), attest.ErrPolicy},
 		{"loader older than the level", signed(func(q *dcap.Quote) { q.TD.TCBSVN[2] = 0 }), attest.ErrStatus},
 		{"platform older than all levels", b.tdx(edit("tcbInfo", func(d map[string]any) { d["tcbLevels"] = d["tcbLevels"].([]any)[:0] })), dcap.ErrTCBUnknown},
 		// The quoting enclave.
@@ -484,6 +488,7 @@ func TestTampered(t *testing.T) {
 		{"SNP: nothing published at hand", b.sev(func(c *snpCase) { c.none = true }), attest.ErrEndorsements},
 		{"SNP: debugging", resigned(func(r *sevsnp.Report) { r.Policy |= sevsnp.PolicyDebug }), attest.ErrDebug},
 		{"SNP: migration agent", resigned(func(r *sevsnp.Report) { r.Policy |= sevsnp.PolicyMigrate }), attest.ErrMigratable},
+		{"SNP: reserved bit clear", resigned(func(r *sevsnp.Report) { r.Policy &^= sevsnp.PolicyReserved }), attest.ErrGuestPolicy},
 		{"SNP: lower privilege", resigned(func(r *sevsnp.Report) { r.VMPL = 1 }), attest.ErrVMPL},
 		{"SNP: forbidden bit", snpPolicy(func(p *attest.Policy) { p.SNP.ForbidPolicy = sevsnp.PolicySMT }), attest.ErrGuestPolicy},
 		{"SNP: required bit", snpPolicy(func(p *attest.Policy) { p.SNP.RequirePolicy = sevsnp.PolicySingleSocket }), attest.ErrGuestPolicy},
@@ -497,6 +502,12 @@ func TestTampered(t *testing.T) {
 		{"SNP: simulated for real", snpPolicy(func(p *attest.Policy) {
 			p.Kinds, p.Roots = []attest.Kind{attest.SEVSNP}, append(slices.Clone(attest.AMDRoots), p.Roots...)
 		}), attest.ErrKind},
+		{"SNP: real, but no minimum named", snpPolicy(func(p *attest.Policy) {
+			p.Kinds, p.Roots, p.SNP.MinTCB = []attest.Kind{attest.SEVSNP}, attest.AMDRoots, sevsnp.TCB{}
+		}), attest.ErrPolicy},
+		{"SNP: real, but no kernel measured", snpPolicy(func(p *attest.Policy) {
+			p.Kinds, p.Roots, p.SNP.KernelMeasured = []attest.Kind{attest.SEVSNP}, attest.AMDRoots, nil
+		}), attest.ErrPolicy},
 
 		// SGX.
 		{"SGX: zero policy", b.sgx(func(c *sgxCase) { c.policy = &attest.EnclavePolicy{} }), attest.ErrRejectsAll},

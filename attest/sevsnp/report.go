@@ -29,7 +29,7 @@ const (
 // Bits of the guest policy.
 const (
 	PolicySMT          uint64 = 1 << 16
-	policyReserved     uint64 = 1 << 17 // must be one
+	PolicyReserved     uint64 = 1 << 17 // always set
 	PolicyMigrate      uint64 = 1 << 18
 	PolicyDebug        uint64 = 1 << 19
 	PolicySingleSocket uint64 = 1 << 20

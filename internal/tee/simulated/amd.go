@@ -13,7 +13,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/hex"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -26,7 +25,7 @@ import (
 
 // SNPVendor is a simulated maker of SEV-SNP processors, of one product.
 type SNPVendor struct {
-	*Vendor // for its seed alone
+	vendor  *Vendor // for its seed
 	product sevsnp.Product
 	ark     rsaAuthority
 	ask     rsaAuthority // above VCEKs
@@ -44,7 +43,7 @@ const snpKeyBits = 2048
 
 // SNP derives the vendor's SEV-SNP line of a product. It takes a moment.
 func (v *Vendor) SNP(product sevsnp.Product) (*SNPVendor, error) {
-	s := &SNPVendor{Vendor: v, product: product}
+	s := &SNPVendor{vendor: v, product: product}
 	var err error
 	for _, a := range []struct {
 		dst    *rsaAuthority
@@ -152,7 +151,7 @@ type SNPGuest struct {
 // NewGuest starts a guest on one of the vendor's machines.
 func (s *SNPVendor) NewGuest(cfg SNPGuestConfig) (*SNPGuest, error) {
 	g := &SNPGuest{cfg: cfg, vendor: s}
-	copy(g.chipID[:], s.secret("chip/"+cfg.Machine, 64))
+	copy(g.chipID[:], s.vendor.secret("chip/"+cfg.Machine, 64))
 	hwid := g.chipID[:]
 	if s.product == sevsnp.Turin {
 		clear(g.chipID[8:])
@@ -162,7 +161,7 @@ func (s *SNPVendor) NewGuest(cfg SNPGuestConfig) (*SNPGuest, error) {
 	if cfg.VLEK {
 		use, name, issuer = "vlek", "SEV-VLEK", s.asvk
 	}
-	g.key = s.p384Key(use)
+	g.key = s.vendor.p384Key(use)
 	amd := func(value []byte, arcs ...int) pkix.Extension {
 		return pkix.Extension{Id: slices.Concat(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}, arcs), Value: value}
 	}
@@ -174,7 +173,7 @@ func (s *SNPVendor) NewGuest(cfg SNPGuestConfig) (*SNPGuest, error) {
 	}
 	stepping := string(s.product) + "-B0"
 	t := &x509.Certificate{
-		SerialNumber:       s.serial(use),
+		SerialNumber:       s.vendor.serial(use),
 		Subject:            pkix.Name{CommonName: name, Organization: []string{Organization}},
 		NotBefore:          notBefore,
 		NotAfter:           notAfter,
@@ -231,7 +230,7 @@ func (g *SNPGuest) Report(data [64]byte) (*sevsnp.Report, error) {
 	tcb := SNPTCB.Encode(g.vendor.product)
 	r := &sevsnp.Report{
 		Version:     3,
-		Policy:      sevsnp.PolicySMT | 1<<17,
+		Policy:      sevsnp.PolicySMT | sevsnp.PolicyReserved,
 		Algorithm:   1,
 		CurrentTCB:  tcb,
 		ReportData:  data,
@@ -316,6 +315,3 @@ func (s *SNPVendor) KDS(statements func() SNPStatements) http.Handler {
 	}
 	return mux
 }
-
-// ChipID returns the id of the guest's machine in hex.
-func (g *SNPGuest) ChipID() string { return hex.EncodeToString(g.chipID[:]) }
