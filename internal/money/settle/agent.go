@@ -46,9 +46,9 @@ var ErrNotFound = errors.New("no such contract on chain")
 
 const (
 	// lookback is how far back the wallet's transactions are searched for
-	// messages on their way when a process starts. Logical time grows by at
-	// least 10^6 a block, so this is more than an hour.
-	lookback = 20_000_000_000
+	// messages on their way when a process starts. Logical time grows by some
+	// 10^6 a block, a few blocks a second at most: this is over ten minutes.
+	lookback = 6_000_000_000
 	// deliveryLimit is when a message that its receiver never saw is given up.
 	// The chain delivers within seconds.
 	deliveryLimit = 10 * time.Minute
@@ -237,6 +237,19 @@ func (a *agent) round(ctx context.Context, p party) (busy bool, err error) {
 	return true, err
 }
 
+// despite returns the actions for the contracts that could be observed: one
+// that cannot be read must not hold up the others. Without any, the failure
+// is the round's.
+func (a *agent) despite(actions []Action, failed error) ([]Action, error) {
+	if len(actions) == 0 {
+		return nil, failed
+	}
+	if failed != nil {
+		a.log.Warn("contracts were left out of a round", "error", failed)
+	}
+	return actions, nil
+}
+
 // underWay reports whether an action at an account is not complete yet, or
 // failed a short time ago.
 func (a *agent) underWay(to cocoon.Address) bool {
@@ -252,12 +265,8 @@ func (a *agent) deliveries(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("wallet: %w", err)
 	}
-	since := a.walletLT
-	if since == 0 && acc.LastTxLT > lookback {
-		since = acc.LastTxLT - lookback
-	}
-	if acc.LastTxLT > since {
-		txs, err := a.chain.Transactions(ctx, acc, since)
+	if acc.LastTxLT > a.walletLT {
+		txs, err := a.recent(ctx, acc)
 		if err != nil {
 			return fmt.Errorf("wallet's transactions: %w", err)
 		}
@@ -297,6 +306,22 @@ func (a *agent) deliveries(ctx context.Context) error {
 	}
 	a.flying = left
 	return nil
+}
+
+// recent returns the wallet's transactions since the last time, or at the
+// start, what goes back far enough. A wallet too busy for that is looked at as
+// far as it can be.
+func (a *agent) recent(ctx context.Context, acc access.Account) ([]access.Transaction, error) {
+	since := a.walletLT
+	for back := uint64(lookback); ; back /= 2 {
+		if a.walletLT == 0 && acc.LastTxLT > back {
+			since = acc.LastTxLT - back
+		}
+		txs, err := a.chain.Transactions(ctx, acc, since)
+		if !errors.Is(err, access.ErrTooMany) || a.walletLT != 0 || back < lookback/8 {
+			return txs, err
+		}
+	}
 }
 
 // receipt returns the transaction that received a message, or nil if there is

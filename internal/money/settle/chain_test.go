@@ -84,6 +84,9 @@ func (c *memoryChain) Transactions(_ context.Context, acc access.Account, since 
 			out = append(out, tx)
 		}
 	}
+	if len(out) > access.MaxTransactions {
+		return nil, access.ErrTooMany
+	}
 	return out, nil
 }
 

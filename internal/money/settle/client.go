@@ -237,15 +237,17 @@ func (c *Client) plan(ctx context.Context) ([]Action, error) {
 	}
 	c.stateMu.Unlock()
 	var out []Action
+	var failed error
 	for contract, proxy := range wanted {
 		s, err := c.observe(ctx, snap, contract, proxy)
 		if err != nil {
-			return nil, err
+			failed = errors.Join(failed, fmt.Errorf("client contract %v: %w", contract, err))
+			continue
 		}
 		s.Leave = leaving[contract]
 		out = append(out, PlanClient(s)...)
 	}
-	return out, nil
+	return c.despite(out, failed)
 }
 
 func (c *Client) observe(ctx context.Context, snap *registry.Snapshot, contract, proxy cocoon.Address) (ClientState, error) {

@@ -225,6 +225,9 @@ func (p *Proxy) sync(ctx context.Context) error {
 	}
 	p.pool, p.storage = acc, nil
 	if !acc.Deployed() {
+		p.stateMu.Lock()
+		defer p.stateMu.Unlock()
+		p.finished = p.retire && len(p.flying) == 0 // nothing there to be closed
 		return nil
 	}
 	if p.storage, err = bindings.DecodeProxy(acc.Data); err != nil {

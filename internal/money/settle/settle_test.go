@@ -355,6 +355,37 @@ func TestRetirement(t *testing.T) {
 	})
 }
 
+// TestRetireNothing retires a contract that was never deployed.
+func TestRetireNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		p := w.proxy(l, nil)
+		p.Retire()
+		w.rounds(p.agent, p, 1)
+		if !p.Finished() || w.proxyWallet.sent != 0 {
+			t.Errorf("finished: %v, %d messages", p.Finished(), w.proxyWallet.sent)
+		}
+	})
+}
+
+// TestBusyWallet starts with a wallet that has more transactions than can be
+// read at once.
+func TestBusyWallet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		for range 2000 {
+			w.chain.transact(w.proxyWallet.addr, nil, 0, true, nil)
+			w.chain.lt += 3_000_000
+		}
+		p := w.proxy(l, nil)
+		w.opened(p)
+	})
+}
+
 // TestStrangers lets others send what only the derived contracts may say.
 func TestStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -430,6 +461,30 @@ func TestWorkerCashesIn(t *testing.T) {
 		w.rounds(wk.agent, wk, 2) // the money is one hop behind
 		if got := w.chain.account(workerOwner).balance; got != 19_000_000 || w.workerWallet.sent != 1 {
 			t.Errorf("the worker has %v after %d messages", got, w.workerWallet.sent)
+		}
+	})
+}
+
+// TestUnreadableContract puts a contract that cannot be read beside a good
+// one, which must be served all the same.
+func TestUnreadableContract(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		w.opened(w.proxy(l, nil))
+		views := w.holding(bindings.ClientCharge, w.clientContract, 10_000_000)
+		views[addr(0x77)] = channel.View{}
+		w.chain.account(addr(0x77)).storage = &bindings.WalletStorage{}
+		c := w.client(views, ClientPolicy{})
+		if _, err := c.round(t.Context(), hurriedClient{c}); err != nil {
+			t.Error(err)
+		}
+		if len(w.chain.pending) == 0 || w.chain.pending[0].Dest != w.clientContract {
+			t.Error("the good contract was not charged")
+		}
+		if err := c.Settle(t.Context()); !errors.Is(err, bindings.ErrMalformed) {
+			t.Errorf("with nothing else to do: %v", err)
 		}
 	})
 }

@@ -123,14 +123,16 @@ func (w *Worker) plan(ctx context.Context) ([]Action, error) {
 		return nil, err
 	}
 	var out []Action
+	var failed error
 	for _, contract := range w.cfg.Views.Contracts() {
 		s, err := w.observe(ctx, snap, contract)
 		if err != nil {
-			return nil, err
+			failed = errors.Join(failed, fmt.Errorf("worker contract %v: %w", contract, err))
+			continue
 		}
 		out = append(out, PlanWorker(s)...)
 	}
-	return out, nil
+	return w.despite(out, failed)
 }
 
 func (w *Worker) observe(ctx context.Context, snap *registry.Snapshot, contract cocoon.Address) (WorkerState, error) {
