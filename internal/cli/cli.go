@@ -47,13 +47,13 @@ func Main(ctx context.Context, env Env) int {
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	err := root.ExecuteContext(ctx)
+	called, err := root.ExecuteContextC(ctx)
 	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return exitOK
 	}
 	var usage usageError
 	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") {
-		fmt.Fprintf(env.Stderr, "cocoon: %v; `%s --help` shows how it is used\n", err, strings.TrimSpace("cocoon "+app.called))
+		fmt.Fprintf(env.Stderr, "cocoon: %v; `%s --help` shows how it is used\n", err, called.CommandPath())
 		return exitUsage
 	}
 	var quiet quietError
@@ -68,10 +68,9 @@ type quietError struct{ error }
 
 // app is one run of the program.
 type app struct {
-	env    Env
-	called string // the command that was found, for hints
-	dir    string
-	json   bool
+	env  Env
+	dir  string
+	json bool
 }
 
 func (a *app) getenv(key string) string {
@@ -92,17 +91,12 @@ on the way can read a prompt or an answer, and anyone can check that.
 
 Start here:  cocoon up        the whole network on this machine, simulated
              cocoon chat      talk to it`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
-			a.called = strings.TrimPrefix(cmd.CommandPath(), "cocoon")
-		},
+		SilenceErrors:      true,
+		SilenceUsage:       true,
+		DisableSuggestions: true, // they take lines of their own; the help lists all
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		a.called = strings.TrimPrefix(cmd.CommandPath(), "cocoon ")
-		return usageError{err}
-	})
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&a.dir, "dir", node.DefaultDir(a.getenv), "folder of the network on this machine")
 	root.AddCommand(
 		a.roleCommand("client", "The client: an OpenAI-compatible endpoint beside an app"),
@@ -227,6 +221,9 @@ func (a *app) roleCommand(role, short string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c *node.Config
 			var err error
+			if config != "" && reference != "" {
+				return usageError{errors.New("--config and --reference-config: only one of them can be read")}
+			}
 			if reference != "" {
 				c, err = node.LoadReference(role, reference, a.env.Environ)
 			} else {
@@ -260,6 +257,5 @@ func (a *app) roleCommand(role, short string) *cobra.Command {
 	cmd.Flags().StringVar(&config, "config", "", "configuration file (TOML)")
 	cmd.Flags().StringVar(&reference, "reference-config", "", "configuration file of the C++ implementation (JSON)")
 	cmd.Flags().BoolVar(&print, "print-config", false, "print the configuration and stop")
-	cmd.MarkFlagsMutuallyExclusive("config", "reference-config")
 	return cmd
 }

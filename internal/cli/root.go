@@ -17,8 +17,9 @@ import (
 
 func (a *app) rootContractCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "root",
-		Short: "The root contract: what a network allows and what it costs",
+		Use:     "root",
+		Short:   "The root contract: what a network allows and what it costs",
+		Example: "  cocoon root show --root EQCns7bYSp0igFvS1wpb5wsZjCKCV19MD5AVzI4EyxsnU73k --ton-config global.config.json",
 	}
 	a.group(cmd)
 	cmd.AddCommand(a.rootShowCommand())

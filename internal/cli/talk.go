@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -27,18 +28,21 @@ type gateway struct {
 	simulated bool // the network said so
 }
 
-func (a *app) gateway(url string) (*gateway, error) {
-	if url == "" {
-		url = a.getenv("OPENAI_BASE_URL")
+func (a *app) gateway(address string) (*gateway, error) {
+	if address == "" {
+		address = a.getenv("OPENAI_BASE_URL")
 	}
-	if url == "" {
+	if address == "" {
 		s, err := node.ReadState(a.dir)
 		if err != nil {
 			return nil, err
 		}
 		return &gateway{base: s.Gateway + "/v1", client: &http.Client{}, simulated: s.Simulated}, nil
 	}
-	return &gateway{base: strings.TrimSuffix(url, "/"), client: &http.Client{}}, nil
+	if u, err := url.Parse(address); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, usageError{fmt.Errorf("%q is no address for --url or OPENAI_BASE_URL: write it as http://127.0.0.1:10000/v1", address)}
+	}
+	return &gateway{base: strings.TrimSuffix(address, "/"), client: &http.Client{}}, nil
 }
 
 // call sends a request and returns the answer, whose body the caller closes.
@@ -97,13 +101,13 @@ func (g *gateway) models(ctx context.Context) (modelList, error) {
 }
 
 func (a *app) modelsCommand() *cobra.Command {
-	var url string
+	var address string
 	cmd := a.jsonFlag(&cobra.Command{
 		Use:     "models",
 		Short:   "What live workers serve, and at what price",
 		Example: "  cocoon models\n  cocoon models --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			g, err := a.gateway(url)
+			g, err := a.gateway(address)
 			if err != nil {
 				return err
 			}
@@ -136,12 +140,12 @@ func (a *app) modelsCommand() *cobra.Command {
 			return w.Flush()
 		},
 	})
-	cmd.Flags().StringVar(&url, "url", "", "OpenAI base URL (default: the network in --dir)")
+	cmd.Flags().StringVar(&address, "url", "", "OpenAI base URL (default: the network in --dir)")
 	return cmd
 }
 
 func (a *app) chatCommand() *cobra.Command {
-	var url, model, system string
+	var address, model, system string
 	var maxTokens int
 	cmd := &cobra.Command{
 		Use:   "chat [PROMPT]",
@@ -157,7 +161,7 @@ from standard input: a conversation that ends with the input.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			g, err := a.gateway(url)
+			g, err := a.gateway(address)
 			if err != nil {
 				return err
 			}
@@ -181,7 +185,7 @@ from standard input: a conversation that ends with the input.`,
 			return c.run(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "", "OpenAI base URL (default: the network in --dir)")
+	cmd.Flags().StringVar(&address, "url", "", "OpenAI base URL (default: the network in --dir)")
 	cmd.Flags().StringVar(&model, "model", "", "model (default: the first one served)")
 	cmd.Flags().StringVar(&system, "system", "", "system message")
 	cmd.Flags().IntVar(&maxTokens, "max-tokens", 512, "longest answer, in tokens")

@@ -31,6 +31,9 @@ same --dir resumes the same network. Ctrl-C stops it.`,
   cocoon up --workers 3 --listen 127.0.0.1:0 --dir /tmp/net
   cocoon up --engine http://127.0.0.1:8000 --model 'Qwen/Qwen3-8B@main:0'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Validate(); err != nil {
+				return usageError{err}
+			}
 			cfg.Dir = a.dir
 			cfg.Executable = a.env.Executable
 			cfg.Progress = a.progress

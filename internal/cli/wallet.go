@@ -42,6 +42,7 @@ and node, the wallet of a Cocoon node that acts for an owner.
 
 A key is read from and written to a file that only you may read. It is never
 printed and never a flag's value.`,
+		Example: "  cocoon wallet create --key wallet.key\n  cocoon wallet show --key wallet.key",
 	}
 	a.group(cmd)
 	cmd.AddCommand(a.walletCreateCommand(), a.walletImportCommand(), a.walletShowCommand(), a.walletSendCommand())

@@ -112,7 +112,9 @@ func (c *child) supervise(ctx context.Context) error {
 		if stopping || ctx.Err() != nil {
 			return nil
 		}
-		if first && time.Since(begin) < time.Second {
+		var exit *exec.ExitError
+		killed := errors.As(err, &exit) && !exit.Exited()
+		if first && !killed && time.Since(begin) < time.Second {
 			// It cannot even start: that will not mend itself.
 			return fmt.Errorf("%s does not start: %s", c.name, c.lastLine(err))
 		}

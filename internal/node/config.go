@@ -147,7 +147,7 @@ func Load(role, path string, environ []string) (*Config, error) {
 			return nil, fmt.Errorf("configuration %s: %w", path, err)
 		}
 		if extra := md.Undecoded(); len(extra) > 0 {
-			return nil, fmt.Errorf("configuration %s: unknown key %q; `cocoon %s --print-config` lists all", path, extra[0], role)
+			return nil, fmt.Errorf("configuration %s%s: unknown key %q; `cocoon %s --print-config` lists all", path, keyLine(b, extra[0]), extra[0], role)
 		}
 	}
 	if c.Role != role {
@@ -160,6 +160,26 @@ func Load(role, path string, environ []string) (*Config, error) {
 		return nil, err
 	}
 	return &c, nil
+}
+
+// keyLine names the line on which a file first holds a key or its table, since
+// the decoder does not say where it met what it does not know.
+func keyLine(b []byte, key toml.Key) string {
+	table, n := "", 0
+	for line := range strings.Lines(string(b)) {
+		n++
+		line, _, _ = strings.Cut(strings.TrimSpace(line), "#")
+		name, _, _ := strings.Cut(line, "=")
+		name = strings.TrimSpace(name)
+		if strings.HasPrefix(name, "[") {
+			table = strings.Trim(name, "[] ")
+			name = ""
+		}
+		if full := strings.Trim(table+"."+name, "."); full == key.String() {
+			return fmt.Sprintf(", line %d", n)
+		}
+	}
+	return ""
 }
 
 // environment applies COCOON_* variables.

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +49,29 @@ type UpConfig struct {
 	Ready func(State)
 }
 
+// Validate reports what a person asked for that cannot be.
+func (c *UpConfig) Validate() error {
+	if c.Workers < 1 || c.Workers > 64 {
+		return fmt.Errorf("--workers %d: 1 to 64 are possible", c.Workers)
+	}
+	if _, err := net.ResolveTCPAddr("tcp", c.Listen); err != nil {
+		return fmt.Errorf("--listen %q is no address such as 127.0.0.1:10000: %v", c.Listen, err)
+	}
+	if c.Engine == "demo" {
+		if c.Model != "" {
+			return errors.New("--model is for an engine of yours: name its URL with --engine")
+		}
+		return nil
+	}
+	if u, err := url.Parse(c.Engine); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("--engine %q is neither demo nor a URL such as http://127.0.0.1:8000", c.Engine)
+	}
+	if c.Model == "" {
+		return errors.New("--engine needs --model: the full name of the model it serves, name@commit:hash")
+	}
+	return nil
+}
+
 // The simulated network's fixed parts.
 const (
 	devGlobalID   = 20482 // neither mainnet nor testnet
@@ -61,8 +85,8 @@ const (
 // Up runs a whole network on this machine until ctx ends: each role is a
 // process of its own, restarted when it dies.
 func Up(ctx context.Context, cfg UpConfig) error {
-	if cfg.Workers < 1 || cfg.Workers > 64 {
-		return fmt.Errorf("--workers %d: 1 to 64 are possible", cfg.Workers)
+	if err := cfg.Validate(); err != nil {
+		return err
 	}
 	unlock, err := lockDir(cfg.Dir)
 	if err != nil {
@@ -130,10 +154,10 @@ func (n *network) prepare() error {
 		return net.JoinHostPort("127.0.0.1", port)
 	}
 	proxyChild := n.child("proxy", "proxy")
-	if err := errors.Join(
-		proxyChild.open("workers", fixed("11001")), proxyChild.open("clients", fixed("11002")), proxyChild.open("status", fixed("11000")),
-	); err != nil {
-		return err
+	for _, s := range [][2]string{{"workers", "11001"}, {"clients", "11002"}, {"status", "11000"}} {
+		if err := proxyChild.open(s[0], fixed(s[1])); err != nil {
+			return err
+		}
 	}
 	workers := make([]*child, n.cfg.Workers)
 	for i := range workers {
@@ -143,7 +167,10 @@ func (n *network) prepare() error {
 		}
 	}
 	client := n.child("client", "client")
-	if err := errors.Join(client.open("gateway", n.cfg.Listen), client.open("status", fixed("10001"))); err != nil {
+	if err := client.open("gateway", n.cfg.Listen); err != nil {
+		return err
+	}
+	if err := client.open("status", fixed("10001")); err != nil {
 		return err
 	}
 
