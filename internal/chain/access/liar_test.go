@@ -100,7 +100,7 @@ func startLiar(t *testing.T, chain *devnet.Chain, tw twist) *liar {
 			out.asked[reflect.TypeOf(asked).Name()]++
 			tw := out.twist
 			out.mu.Unlock()
-			c, err := upstream.connection(ctx)
+			c, _, err := upstream.connection(ctx)
 			if err != nil {
 				return
 			}

@@ -248,6 +248,7 @@ func TestLies(t *testing.T) {
 		})},
 	} {
 		t.Run(lie.name, func(t *testing.T) {
+			t.Parallel()
 			l := startLiar(t, chain, nil)
 			var log logBuffer
 			cfg := Config{
@@ -275,7 +276,7 @@ func TestLies(t *testing.T) {
 			cfg.Servers = []Server{l.Server, good}
 			cfg.Timeout = 5 * time.Second
 			if lie.want == ErrStalled {
-				cfg.Timeout = 300 * time.Millisecond
+				cfg.Timeout = 2 * time.Second
 			}
 			both := open(t, cfg)
 			for range 3 {

@@ -98,13 +98,13 @@ func (s *server) standing() (usable, lastResort bool, latency time.Duration) {
 }
 
 // connection returns the open connection or opens one; callers at the same
-// time share the dial.
-func (s *server) connection(ctx context.Context) (*conn, error) {
+// time share the dial. fresh says that it was opened just now.
+func (s *server) connection(ctx context.Context) (_ *conn, fresh bool, _ error) {
 	for {
 		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
-			return nil, noted(ErrUnreachable, "the client is closed")
+			return nil, false, noted(ErrUnreachable, "the client is closed")
 		}
 		if c := s.conn; c != nil {
 			select {
@@ -112,7 +112,7 @@ func (s *server) connection(ctx context.Context) (*conn, error) {
 				s.conn = nil
 			default:
 				s.mu.Unlock()
-				return c, nil
+				return c, false, nil
 			}
 		}
 		wait := s.dialing
@@ -129,13 +129,13 @@ func (s *server) connection(ctx context.Context) (*conn, error) {
 				c.close(err)
 			}
 			s.conn = c
-			return c, err
+			return c, true, err
 		}
 		s.mu.Unlock()
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, false, ctx.Err()
 		}
 	}
 }
@@ -180,10 +180,16 @@ func (s *server) send(ctx context.Context, query []byte, timeout time.Duration) 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	begin := time.Now()
-	c, err := s.connection(ctx)
+	c, fresh, err := s.connection(ctx)
 	var raw []byte
 	if err == nil {
 		raw, err = c.query(ctx, query)
+	}
+	if errors.Is(err, ErrUnreachable) && !fresh {
+		// The server may have closed a connection that was long open.
+		if c, _, err = s.connection(ctx); err == nil {
+			raw, err = c.query(ctx, query)
+		}
 	}
 	if err != nil {
 		if parent.Err() != nil {

@@ -60,7 +60,7 @@ func genuine(t testing.TB) []proofCase {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := s.connection(ctx)
+		c, _, err := s.connection(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}

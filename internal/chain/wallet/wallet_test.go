@@ -227,6 +227,19 @@ func (c *crippled) Send(ctx context.Context, boc []byte) error {
 	return c.Chain.Send(ctx, boc)
 }
 
+// awaitSent waits until n messages were sent.
+func (c *crippled) awaitSent(n int) {
+	for {
+		c.mu.Lock()
+		sent := len(c.sent)
+		c.mu.Unlock()
+		if sent >= n {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func (c *crippled) setLose(lose bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -245,10 +258,15 @@ func TestKilledBetween(t *testing.T) {
 			c := &crippled{Chain: w.client, lose: true}
 			cfg.Chain = c
 			wallet := w.open(t, cfg, 5*gram)
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			_, err := wallet.Send(ctx, []Message{pay(1, gram)})
-			if !errors.Is(err, ErrPending) {
+			ctx, cancel := context.WithCancel(t.Context())
+			result := make(chan error, 1)
+			go func() {
+				_, err := wallet.Send(ctx, []Message{pay(1, gram)})
+				result <- err
+			}()
+			c.awaitSent(1)
+			cancel()
+			if err := <-result; !errors.Is(err, ErrPending) {
 				t.Fatalf("%v, want %v", err, ErrPending)
 			}
 			if arrived {
@@ -288,15 +306,7 @@ func TestExpires(t *testing.T) {
 		_, err := wallet.Send(t.Context(), []Message{pay(1, gram)})
 		result <- err
 	}()
-	for {
-		c.mu.Lock()
-		n := len(c.sent)
-		c.mu.Unlock()
-		if n >= 3 { // sent again and again
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	c.awaitSent(3) // sent again and again
 	if err := w.chain.Advance(3 * time.Minute); err != nil {
 		t.Fatal(err)
 	}
@@ -324,15 +334,7 @@ func TestSuperseded(t *testing.T) {
 		_, err := wallet.Send(t.Context(), []Message{pay(1, gram)})
 		result <- err
 	}()
-	for {
-		c.mu.Lock()
-		n := len(c.sent)
-		c.mu.Unlock()
-		if n > 0 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	c.awaitSent(1)
 	elsewhere := cfg
 	elsewhere.Dir, elsewhere.Chain = t.TempDir(), w.client
 	if _, err := w.open(t, elsewhere, 0).Send(t.Context(), []Message{pay(2, gram)}); err != nil {
@@ -363,15 +365,7 @@ func TestSkipped(t *testing.T) {
 		_, err := wallet.Send(t.Context(), []Message{pay(1, gram-p.Fee-100_000)})
 		result <- err
 	}()
-	for {
-		c.mu.Lock()
-		n := len(c.sent)
-		c.mu.Unlock()
-		if n > 0 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	c.awaitSent(1)
 	if err := w.chain.Advance(5 * 365 * 24 * time.Hour); err != nil {
 		t.Fatal(err)
 	}
