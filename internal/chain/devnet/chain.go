@@ -71,8 +71,8 @@ type Config struct {
 	// Dir is created.
 	Balances  map[cocoon.Address]coins.Nano
 	Libraries [][]byte
-	// SelfCheck verifies every block before it is shown: bytes, header, value
-	// flow, Merkle update.
+	// SelfCheck verifies every block before it is shown: bytes, header, Merkle
+	// update. The value flow is verified in any case.
 	SelfCheck bool
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time

@@ -58,6 +58,11 @@ func compareMsg(a, b *intMsg) int {
 	return cmp.Or(cmp.Compare(a.lt, b.lt), bytes.Compare(a.hash[:], b.hash[:]))
 }
 
+// compareTx orders transactions as their dictionaries do.
+func compareTx(a, b txID) int {
+	return cmp.Or(bytes.Compare(a.account[:], b.account[:]), cmp.Compare(a.lt, b.lt))
+}
+
 // touched is an account that has transactions in the block.
 type touched struct {
 	lane
@@ -437,10 +442,8 @@ func (s *collation) finish(now uint32, seed hash, prevRef extRef, head *block) (
 	if err != nil {
 		return nil, nil, err
 	}
-	if s.c.cfg.SelfCheck {
-		if err := flow.check(); err != nil {
-			return nil, nil, err
-		}
+	if err := flow.check(); err != nil {
+		return nil, nil, err
 	}
 	info, err := queueInfo(s.queue, s.upto, head.seqno())
 	if err != nil {
@@ -459,9 +462,7 @@ func (s *collation) finish(now uint32, seed hash, prevRef extRef, head *block) (
 	if err != nil {
 		return nil, nil, err
 	}
-	slices.SortFunc(s.ids, func(a, b txID) int {
-		return cmp.Or(bytes.Compare(a.account[:], b.account[:]), cmp.Compare(a.lt, b.lt))
-	})
+	slices.SortFunc(s.ids, compareTx)
 	b.txs, b.fees = s.ids, flow.feesCollected
 	if s.c.cfg.SelfCheck {
 		if err := s.c.checkBlock(b, s.prev.root); err != nil {
@@ -515,8 +516,4 @@ func rootGrams(d *cell.AugmentedDictionary) (*big.Int, error) {
 		return nil, err
 	}
 	return loadGrams(e)
-}
-
-func compareTx(a, b txID) int {
-	return cmp.Or(bytes.Compare(a.account[:], b.account[:]), cmp.Compare(a.lt, b.lt))
 }

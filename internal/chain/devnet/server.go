@@ -27,10 +27,10 @@ import (
 
 // Bounds of the port. Answers are bounded by what clients read at all.
 const (
-	maxConnections  = 1024
+	maxConnections  = 256
 	maxQuerySize    = 256 << 10
 	maxAnswerSize   = 16<<20 - 1024
-	maxInFlight     = 32 // queries of one connection; the rest waits unread
+	maxInFlight     = 512 // queries of one connection, most of them waiting for a block; the rest stays unread
 	handshakeTime   = 10 * time.Second
 	connectionQuiet = 5 * time.Minute
 	writeTime       = 10 * time.Second

@@ -14,7 +14,10 @@ import (
 	"net"
 	"reflect"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/xssnick/tonutils-go/adnl/keys"
 	"github.com/xssnick/tonutils-go/tl"
@@ -171,6 +174,36 @@ func TestCostlyQueries(t *testing.T) {
 	if e, ok := res.(ton.LSError); !ok || e.Code != 0 {
 		t.Errorf("a message of noise was answered with %+v", res)
 	}
+}
+
+// TestWaitingBlocksNobody has many wallets wait for blocks on one connection,
+// as a pool of clients does, while others ask.
+func TestWaitingBlocksNobody(t *testing.T) {
+	c, _ := start(t, Config{Dir: t.TempDir(), Idle: time.Hour})
+	ctx, cancel := context.WithCancel(testContext(t))
+	api := dial(t, c.GlobalConfig(), ton.ProofCheckPolicySecure, nil)
+	head, err := api.GetMasterchainInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var done atomic.Int32
+	for range 300 {
+		wg.Go(func() {
+			api.WaitForBlock(head.SeqNo + 1000).GetTime(ctx)
+			done.Add(1)
+		})
+	}
+	for range 50 {
+		if _, err := api.GetTime(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := done.Load(); n != 0 {
+		t.Errorf("%d waits ended before the questions were answered", n)
+	}
+	cancel()
+	wg.Wait()
 }
 
 func TestMempoolIsBounded(t *testing.T) {
