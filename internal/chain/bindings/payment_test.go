@@ -113,6 +113,19 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+func TestPaymentKindNames(t *testing.T) {
+	seen := map[string]bool{}
+	for _, k := range []PaymentKind{ClientCharge, ClientGrantRefund, WorkerPayout, WorkerLastPayout, ProxyClose, ProxyCloseComplete, 7} {
+		if name := k.String(); name == "" || seen[name] {
+			t.Errorf("%08x is called %q", uint32(k), name)
+		}
+		seen[k.String()] = true
+	}
+	if PaymentKind(7).String() != "operation 00000007" {
+		t.Error("an unknown operation has a name")
+	}
+}
+
 func TestRewrap(t *testing.T) {
 	b, err := SignPayment(proxySigner, WorkerPayout, toyWorker, 7, 1, excessTo)
 	if err != nil {

@@ -63,6 +63,9 @@ func TestReserveRefuses(t *testing.T) {
 	if _, err := b.Reserve(101); !errors.As(err, &be) || *be != (BalanceError{Need: 101, Paid: 1000, Stake: 100}) {
 		t.Errorf("too much: %v", err)
 	}
+	if got := be.Error(); got != "client balance is too low: to_reserve=101 tokens_payed=1000 tokens_used=0 tokens_reserved=0 tokens_stake=100" {
+		t.Error(got)
+	}
 	if _, err := b.Reserve(-1); !errors.As(err, &be) {
 		t.Errorf("negative: %v", err)
 	}

@@ -27,6 +27,8 @@ var (
 	ErrBroken = errors.New("ledger cannot be written any more")
 	// ErrForeign is returned by Open for a journal of another contract or kind.
 	ErrForeign = errors.New("journal belongs to another contract")
+	// ErrNewer is returned by Open for a journal of a later version.
+	ErrNewer = errors.New("journal was written by a newer version of this software: update it")
 )
 
 // CorruptError says where a journal is damaged.
@@ -184,7 +186,9 @@ func (j *journal) replay(name string) error {
 				complete = true
 				continue
 			}
-			if err := j.state.apply(d); err != nil {
+			if err := j.state.apply(d); errors.Is(err, ErrNewer) {
+				return fmt.Errorf("%s: %w", j.fs.path(name), err)
+			} else if err != nil {
 				return corrupt(int64(offset), err.Error())
 			}
 		}

@@ -461,6 +461,57 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// TestImpossibleRecords are records that a correct ledger never writes, in
+// frames that are intact.
+func TestImpossibleRecords(t *testing.T) {
+	worker := func(used, committed int64, marks ...markedCount) []byte {
+		return appendAccount(nil, recWorker, owner(1), &account{counters: channel.Counters{Used: used, Durable: used, Committed: committed}, marked: marks})
+	}
+	twice := append(worker(1, 1), worker(1, 1)...)
+	full := appendAccount(nil, recClient, owner(1), &account{counters: channel.Counters{Used: math.MaxInt64}})
+	for name, c := range map[string]struct {
+		record []byte
+		newer  bool
+	}{
+		"unknown kind":              {[]byte{200}, true},
+		"cut short":                 {[]byte{recCharge, 1}, false},
+		"endless number":            {append([]byte{recMark}, bytes.Repeat([]byte{0xff}, 11)...), false},
+		"large number":              {appendUint([]byte{recMark}, 1<<32), false},
+		"negative number":           {appendUint(appendAddress([]byte{recPaid}, owner(1)), 1<<63), false},
+		"flag of 2":                 {append(appendAddress([]byte{recContract}, owner(1)), 2), false},
+		"mark out of order":         {appendUint([]byte{recMark}, 5), false},
+		"confirmed before drawn":    {appendUint([]byte{recConfirm}, 5), false},
+		"more confirmed than drawn": {appendUint(appendUint([]byte{recMarks}, 1), 2), false},
+		"session from the future":   {appendSession(nil, session{first: 9}), false},
+		"committed more than used":  {worker(1, 2), false},
+		"marked more than used":     {worker(1, 0, markedCount{1, 2}), false},
+		"marks that fall":           {worker(9, 0, markedCount{1, 5}, markedCount{2, 4}), false},
+		"account twice":             {twice, false},
+		"endless marks":             {appendUint(append(appendInt(appendInt(appendAddress([]byte{recWorker}, owner(1)), 1), 0), 0), 1<<31), false},
+		"overflow":                  {appendCharge(full, recCharge, charge(0)), false},
+		"charge twice":              {appendCharge(appendCharge(nil, recCharge, charge(0)), recCharge, charge(0)), false},
+	} {
+		disk := newDisk()
+		j, err := openJournal(disk, "cocoon ledger 1", cocoon.Address{}, nil, 0, nil, newState(4))
+		must(t, err)
+		must(t, j.write(append(make([]byte, frameHead), c.record...)))
+		_, err = open(disk, Config{})
+		var ce *CorruptError
+		if c.newer && !errors.Is(err, ErrNewer) || !c.newer && !errors.As(err, &ce) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	disk := newDisk()
+	j, err := openJournal(disk, "cocoon views 1", cocoon.Address{}, nil, 0, nil, &views{m: map[cocoon.Address]channel.View{}})
+	must(t, err)
+	long := appendBytes(appendInt(appendAddress([]byte{recView}, owner(1)), 1), make([]byte, maxPayment+1))
+	must(t, j.write(append(make([]byte, frameHead), long...)))
+	var ce *CorruptError
+	if _, err := openViews(disk, Config{}); !errors.As(err, &ce) {
+		t.Errorf("an endless payment: %v", err)
+	}
+}
+
 func TestViews(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	start := func() (*Views, func()) {

@@ -256,7 +256,7 @@ func (s *state) apply(d *decoder) error {
 			return fmt.Errorf("mark %d is confirmed, the last one is %d", s.confirmed, s.last)
 		}
 	default:
-		return fmt.Errorf("a record of unknown kind %d, written by a newer version", kind)
+		return fmt.Errorf("%w (record kind %d)", ErrNewer, kind)
 	}
 	return d.err
 }

@@ -96,7 +96,7 @@ func appendView(b []byte, contract cocoon.Address, v channel.View) []byte {
 // apply implements machine.
 func (s *views) apply(d *decoder) error {
 	if kind := d.u8(); kind != recView {
-		return fmt.Errorf("a record of unknown kind %d, written by a newer version", kind)
+		return fmt.Errorf("%w (record kind %d)", ErrNewer, kind)
 	}
 	contract := d.address()
 	best := channel.SignedPayment{Tokens: d.int(), Data: d.bytes(maxPayment)}

@@ -271,6 +271,7 @@ func (a *agent) deliveries(ctx context.Context) error {
 			return fmt.Errorf("wallet's transactions: %w", err)
 		}
 		for _, tx := range txs {
+			a.walletLT = tx.LT
 			for _, m := range tx.Out {
 				if !m.External && a.now().Sub(tx.Time) < deliveryLimit {
 					a.flying = append(a.flying, flight{m.Dest, m.Dest, m.Hash, tx.LT, tx.Time})
@@ -278,7 +279,6 @@ func (a *agent) deliveries(ctx context.Context) error {
 			}
 		}
 	}
-	a.walletLT = acc.LastTxLT
 	var left []flight
 	for queue := a.flying; len(queue) > 0; queue = queue[1:] {
 		f := queue[0]
