@@ -19,13 +19,17 @@ const tonConfigVariable = "COCOON_TON_CONFIG"
 type chainFlags struct{ config string }
 
 func (a *app) chainFlags(cmd *cobra.Command, f *chainFlags) {
-	cmd.Flags().StringVar(&f.config, "ton-config", a.getenv(tonConfigVariable), "TON's global configuration (JSON) of the chain")
+	cmd.Flags().StringVar(&f.config, "ton-config", a.getenv(tonConfigVariable), "TON's global configuration (JSON) of the chain; for reading and sending, that of the network in --dir is the default")
 }
 
 // openChain connects to the chain and proves its newest block.
 func (a *app) openChain(ctx context.Context, f *chainFlags) (*access.Client, error) {
 	if f.config == "" {
-		return nil, usageError{errors.New("which chain? Name TON's global configuration with --ton-config (or " + tonConfigVariable + ")")}
+		// A network on this machine has its own chain.
+		f.config = filepath.Join(a.dir, "devnet", "global.config.json")
+		if _, err := os.Stat(f.config); err != nil {
+			return nil, usageError{errors.New("which chain? Name TON's global configuration with --ton-config (or " + tonConfigVariable + ")")}
+		}
 	}
 	b, err := os.ReadFile(f.config)
 	if err != nil {

@@ -346,7 +346,18 @@ func TestRootShow(t *testing.T) {
 		len(info.WorkerImages) != 0 || len(info.Proxies) != 1 || info.Proxies[0].ForClients != "10.0.0.1:11002" || len(info.NetworkID) != 64 {
 		t.Errorf("%+v", info)
 	}
-	text := x.must(args...).stdout
+	// A network on this machine is found by its folder.
+	config, err := os.ReadFile(chain.GlobalConfigPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(x.dir, "devnet"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(devnet.GlobalConfigPath(filepath.Join(x.dir, "devnet")), config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := x.must(args[:4]...).stdout
 	for _, want := range []string{"20 nano a token", "test network", "10.0.0.1:11002", "proven", "proxy images: 1", "1100000000"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the text does not say %q:\n%s", want, text)
