@@ -102,8 +102,8 @@ Start here:  cocoon up        the whole network on this machine, simulated
 		a.roleCommand("client", "The client: an OpenAI-compatible endpoint beside an app"),
 		a.roleCommand("proxy", "A proxy: picks workers and keeps the accounts"),
 		a.roleCommand("worker", "A worker: runs a model on an engine"),
-		a.chatCommand(), a.modelsCommand(), a.statusCommand(), a.versionCommand(),
-		a.walletCommand(), a.rootContractCommand(),
+		a.chatCommand(), a.modelsCommand(), a.statusCommand(),
+		a.walletCommand(), a.rootContractCommand(), a.versionCommand(),
 	)
 	root.AddCommand(a.extraCommands()...)
 	for _, c := range root.Commands() {
@@ -200,15 +200,16 @@ func Version() VersionInfo {
 }
 
 // leash ends ctx when standard input ends: children of `up` are held by it.
-func (a *app) leash(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	if a.getenv(node.LeashVariable) != "" {
-		go func() {
-			_, _ = io.Copy(io.Discard, bufio.NewReader(a.env.Stdin))
-			cancel()
-		}()
+func (a *app) leash(ctx context.Context) context.Context {
+	if a.getenv(node.LeashVariable) == "" {
+		return ctx
 	}
-	return ctx, cancel
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, bufio.NewReader(a.env.Stdin))
+		cancel()
+	}()
+	return ctx
 }
 
 func (a *app) roleCommand(role, short string) *cobra.Command {
@@ -246,12 +247,10 @@ func (a *app) roleCommand(role, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := a.leash(cmd.Context())
-			defer cancel()
 			if c.Measured.Evidence == "simulated" || c.Measured.Accepts("simulated") {
 				log = log.With("network", "SIMULATED")
 			}
-			return node.Run(ctx, c, ls, log.With("role", role))
+			return node.Run(cmd.Context(), c, ls, log.With("role", role))
 		},
 	}
 	cmd.Flags().StringVar(&config, "config", "", "configuration file (TOML)")

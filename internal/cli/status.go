@@ -80,6 +80,10 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 		case "proxy":
 			cr.proxy = &proxy.Stats{}
 			into = cr.proxy
+		case "chain":
+			cr.Alive = c.Pid != 0
+			r.Children = append(r.Children, cr)
+			continue
 		default:
 			cr.worker = &worker.Stats{}
 			into = cr.worker

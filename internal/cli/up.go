@@ -13,7 +13,7 @@ import (
 
 // extraCommands are those that the measured image has no part of.
 func (a *app) extraCommands() []*cobra.Command {
-	return []*cobra.Command{a.upCommand()}
+	return []*cobra.Command{a.upCommand(), a.devnetCommand()}
 }
 
 func (a *app) upCommand() *cobra.Command {

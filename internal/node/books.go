@@ -81,13 +81,31 @@ func (b *book) Client(owner cocoon.Address) channel.Counters { return b.l.Client
 func (b *book) Worker(owner cocoon.Address) channel.Counters { return b.l.Worker(owner) }
 
 // Totals implements proxy.Ledger.
-func (b *book) Totals() (sum channel.Counters) {
+func (b *book) Totals() (all channel.Counters, paid int64) {
 	for _, c := range b.l.Clients() {
-		sum.Used += c.Counters.Used
-		sum.Durable += c.Counters.Durable
-		sum.Committed += c.Counters.Committed
+		all.Used += c.Counters.Used
+		all.Durable += c.Counters.Durable
+		all.Committed += c.Counters.Committed
 	}
-	return sum
+	for _, w := range b.l.Workers() {
+		paid += w.Paid
+	}
+	return all, paid
+}
+
+// watch ends when the ledger cannot write any more, since nothing may be
+// promised then.
+func (b *book) watch(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(commitEvery):
+		}
+		if err := b.l.Err(); err != nil {
+			return err
+		}
+	}
 }
 
 // commit marks counters as committed where no chain does: a mark counts as

@@ -21,8 +21,7 @@ import (
 type child struct {
 	n          *network
 	role, name string
-	config     string
-	changed    chan<- struct{}
+	args       []string // of this program
 
 	names   []string
 	sockets []*net.TCPListener
@@ -145,11 +144,14 @@ func (c *child) once(first bool) error {
 		return err
 	}
 	defer hold.Close()
-	cmd := exec.Command(c.n.cfg.Executable, c.role, "--config", c.config)
+	cmd := exec.Command(c.n.cfg.Executable, c.args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = leash, log, log
 	cmd.ExtraFiles = c.files
 	cmd.Env = append(environWithout("LISTEN_", "COCOON_RUNTIME_", "COCOON_MEASURED_"),
-		fmt.Sprintf("LISTEN_FDS=%d", len(c.files)), "LISTEN_FDNAMES="+strings.Join(c.names, ":"), LeashVariable+"=1")
+		LeashVariable+"=1")
+	if len(c.files) > 0 {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("LISTEN_FDS=%d", len(c.files)), "LISTEN_FDNAMES="+strings.Join(c.names, ":"))
+	}
 	// Ctrl-C in a terminal reaches the whole process group; children are
 	// stopped in order instead.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -181,7 +183,7 @@ func (c *child) once(first bool) error {
 
 func (c *child) announce() {
 	select {
-	case c.changed <- struct{}{}:
+	case c.n.changed <- struct{}{}:
 	default:
 	}
 }

@@ -2,30 +2,34 @@ package node
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/chain/wallet"
+	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/client"
 )
 
 // runClient assembles the client role and its gateway.
 func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) error {
-	src, err := source(c)
-	if err != nil {
-		return err
-	}
 	owner, err := c.Runtime.owner()
 	if err != nil {
 		return err
 	}
-	secret, err := secretText(c.Runtime.SecretFile)
+	ch, err := openChain(ctx, c, log)
 	if err != nil {
 		return err
 	}
+	defer ch.close()
 	dial, err := dialer(c, log)
 	if err != nil {
 		return err
@@ -35,13 +39,32 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	defer book.close()
-	cl, err := client.New(client.Config{
+	secret, err := loginSecret(c, ch)
+	if err != nil {
+		return err
+	}
+	cfg := client.Config{
 		Owner: owner, Secret: secret, Proxies: c.Runtime.Proxies,
 		IsTest: c.Measured.IsTest, TestOnly: c.Measured.TestOnly,
-		Source: src, Dialer: dial, Book: book, Registrar: fakeRegistrar{},
+		Source: ch, Dialer: dial, Book: book, Registrar: fakeRegistrar{},
 		Admit:          c.Measured.admit(role.AdmitProxy),
 		MaxCoefficient: c.Runtime.MaxCoefficient, Timeout: c.Runtime.timeout(), Logger: log,
-	})
+	}
+	parts := ch.parts()
+	var settler *settle.Client
+	if ch.real() {
+		w, err := ch.wallet(c, owner, log)
+		if err != nil {
+			return err
+		}
+		if settler, err = newClientSettler(c, ch, w, book, secret, log); err != nil {
+			return err
+		}
+		// The owner of a client contract is the node wallet, not the person's.
+		cfg.Owner, cfg.Registrar = w.Address(), settler
+		parts = append(parts, settler.Run)
+	}
+	cl, err := client.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -57,23 +80,67 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	}
 	log.Info("gateway listens", "addr", ln.Addr())
 	srv := api.Server(gw, log)
-	parts := []func(context.Context) error{
-		cl.Run,
-		func(ctx context.Context) error { return serveHTTP(ctx, srv, ln, 10*time.Second) },
-	}
+	parts = append(parts, cl.Run, func(ctx context.Context) error { return serveHTTP(ctx, srv, ln, 10*time.Second) })
 	if c.Runtime.Status != "" {
-		sln, err := ls.Listen("status", c.Runtime.Status)
-		if err != nil {
-			return err
-		}
-		parts = append(parts, statusPart(sln, func() any { return cl.Stats() }, func() error {
+		status, err := statusPart(c, ls, func() any { return cl.Stats() }, func() error {
 			if !cl.Ready() {
 				return errors.New("no proxy is connected")
 			}
 			return nil
-		}))
+		}, func(ctx context.Context) error {
+			if settler == nil {
+				return errNoChain
+			}
+			return settler.Settle(ctx)
+		})
+		if err != nil {
+			return err
+		}
+		parts = append(parts, status)
 	}
 	return group(ctx, parts...)
+}
+
+// newClientSettler reads how much the client deposits by itself.
+func newClientSettler(c *Config, ch *chain, w *wallet.Wallet, book *views, secret func(cocoon.Address) string, log *slog.Logger) (*settle.Client, error) {
+	budget, err := amount("budget", c.Runtime.Budget)
+	if err != nil {
+		return nil, err
+	}
+	topUp, err := amount("top_up", c.Runtime.TopUp)
+	if err != nil {
+		return nil, err
+	}
+	return settle.NewClient(settle.ClientConfig{
+		Config: ch.settling(c, w, log), Policy: settle.ClientPolicy{TopUp: topUp, Budget: budget}, Source: ch, Views: book,
+		SecretHash: func(contract cocoon.Address) [32]byte { return sha256.Sum256([]byte(secret(contract))) },
+	})
+}
+
+// loginSecret returns the secret that a client logs in with at each of its
+// contracts: derived from its master, the network and the contract, so that a
+// proxy learns nothing that is good elsewhere (docs/protocol.md, client login).
+func loginSecret(c *Config, ch *chain) (func(contract cocoon.Address) string, error) {
+	if !ch.real() {
+		text, err := secretText(c.Runtime.SecretFile)
+		return func(cocoon.Address) string { return text }, err
+	}
+	master, err := readSecret(c.Runtime.SecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: runtime.secret_file: %w; it holds the login master, at least 32 random bytes", err)
+	}
+	if len(master) < 32 {
+		return nil, errors.New("configuration: runtime.secret_file holds fewer than 32 bytes: a login master must not be guessable")
+	}
+	id := ch.networkID()
+	return func(contract cocoon.Address) string {
+		h := hmac.New(sha256.New, master)
+		h.Write([]byte("cocoon/login/v1\x00"))
+		h.Write(id[:])
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(contract.Workchain)))
+		h.Write(contract.Hash[:])
+		return hex.EncodeToString(h.Sum(nil))
+	}, nil
 }
 
 // fakeRegistrar stands for registration where no chain is: the proxy accepts

@@ -23,6 +23,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
 )
 
 // Config is the configuration of one role's process.
@@ -40,6 +41,9 @@ type Measured struct {
 	GlobalID int32 `toml:"global_id"`
 	// RootContract is the address of the network's root contract.
 	RootContract string `toml:"root_contract"`
+	// TonConfig is TON's global configuration file; its zero state and init
+	// block are believed, its liteservers are not.
+	TonConfig string `toml:"ton_config"`
 	// RootFile is a root configuration in the reference's fake-chain form,
 	// which stands in for a chain in test networks.
 	RootFile string `toml:"root_file"`
@@ -84,12 +88,26 @@ type Runtime struct {
 	// Status is where health, metrics and /jsonstats are served (proxy,
 	// worker; the client serves them beside the gateway). "" = nowhere.
 	Status string `toml:"status"`
-	// Owner is the owner address: of the proxy contract, of worker contracts
-	// (payouts), or the client's wallet contract.
+	// Owner is the address of the person behind the role: owner of the proxy
+	// contract and its earnings, receiver of a worker's payouts, owner of the
+	// node wallet.
 	Owner string `toml:"owner"`
+	// WalletKeyFile holds the key of the node wallet, which pays for messages
+	// on chain (not used with a root file).
+	WalletKeyFile string `toml:"wallet_key_file"`
+	// Every is the time between looks at the chain, in seconds; 0 = 5.
+	Every float64 `toml:"every"`
+	// Budget is the most, in coins, that a client deposits at one proxy by
+	// itself; "" = nothing. TopUp is the size of one deposit; "" = the stake.
+	Budget string `toml:"budget"`
+	TopUp  string `toml:"top_up"`
+	// MarkEvery is the least time between a proxy's marks on chain, in seconds;
+	// 0 = 45.
+	MarkEvery float64 `toml:"mark_every"`
 	// KeyFile holds the proxy's contract key.
 	KeyFile string `toml:"key_file"`
-	// SecretFile holds the client's login secret; "" = none.
+	// SecretFile holds the client's login master secret; with a root file, the
+	// secret itself. "" = the empty secret, with a root file only.
 	SecretFile string `toml:"secret_file"`
 	// Via is the SOCKS5 address of a router that makes the connections;
 	// "" = this process makes them. PreambleFormat says which generation of
@@ -243,6 +261,20 @@ func (c *Config) Write(w io.Writer) error { return toml.NewEncoder(w).Encode(c) 
 
 // timeout is Runtime.Timeout as a duration.
 func (r *Runtime) timeout() time.Duration { return time.Duration(r.Timeout * float64(time.Second)) }
+
+func (r *Runtime) every() time.Duration { return time.Duration(r.Every * float64(time.Second)) }
+
+// amount reads an amount of coins; "" is 0.
+func amount(key, text string) (coins.Nano, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := coins.Parse(text)
+	if err != nil {
+		return 0, fmt.Errorf("configuration: runtime.%s: %w", key, err)
+	}
+	return n, nil
+}
 
 // owner reads Runtime.Owner.
 func (r *Runtime) owner() (cocoon.Address, error) {

@@ -1,8 +1,11 @@
+//go:build !tee
+
 package node
 
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +25,7 @@ import (
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
+	"github.com/cocoon-network/cocoon/internal/chain/devnet"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/engine"
@@ -72,7 +76,7 @@ func startNet(t *testing.T, opts ...func(*testNet)) *testNet {
 	if n.snap, err = registry.ParseFile([]byte(file), root, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	n.snap.ModelHashes = [][32]byte{[32]byte(modelHash(n.model))}
+	n.snap.ModelHashes = [][32]byte{sha256.Sum256([]byte(n.model))}
 	n.snap.ProxyImages = []attest.ImageHash{simulated.Image(simProxyImage).Hash()}
 	n.snap.WorkerImages = []attest.ImageHash{simulated.Image(simWorkImage).Hash()}
 	n.holder = registry.NewHolder(registry.HolderConfig{})
@@ -112,7 +116,7 @@ func (n *testNet) tls(image string, peer cocoon.Role) ratls.Config {
 		}
 		id.Attester = g
 	}
-	cfg := ratls.Config{Identity: ratls.NewIdentity(id), Policy: n.vendor.Policy(attest.DeferredImages()), PeerRole: peer, GlobalID: devGlobalID, Difficulty: -1, Level0: n.level0, Log: n.log}
+	cfg := ratls.Config{Identity: ratls.NewIdentity(id), Policy: n.vendor.Policy(attest.DeferredImages()), PeerRole: peer, GlobalID: devnet.DefaultGlobalID, Difficulty: -1, Level0: n.level0, Log: n.log}
 	if peer == cocoon.RoleClient {
 		cfg.Policy = attest.OpenPolicy()
 	}
@@ -172,7 +176,7 @@ func (n *testNet) startProxy() {
 	workers, clients := n.listen(n.workersLn, cocoon.RoleWorker), n.listen(n.clientsLn, cocoon.RoleClient)
 	n.proxy, err = proxy.New(proxy.Config{
 		Signer: keySigner{n.key}, PublicKey: n.key.Public(), Owner: cocoon.Address{Hash: [32]byte{2}}, IsTest: true,
-		Source: n.holder, Ledger: n.book, Contracts: fakeContracts{n.holder}, Clients: clients, Workers: workers,
+		Source: n.holder, Ledger: n.book, Contracts: fakeContracts{}, Clients: clients, Workers: workers,
 		Wait: 5 * time.Second, Drain: time.Second, Logger: n.log,
 	})
 	if err != nil {
@@ -280,6 +284,16 @@ func (d *cuttable) cut() {
 		c.Close()
 	}
 	d.conns = nil
+}
+
+func (n *testNet) used() int64 {
+	all, _ := n.book.Totals()
+	return all.Used
+}
+
+func (n *testNet) committed() int64 {
+	all, _ := n.book.Totals()
+	return all.Committed
 }
 
 // waitWorkers waits until the proxy has n workers.
@@ -446,8 +460,8 @@ func TestChatCrossesTheNetwork(t *testing.T) {
 				}
 			}
 			made := w.engine.CompletionTokens.Load() + w.engine.PromptTokens.Load()
-			n.eventually("charge", func() bool { return n.book.Totals().Used == made })
-			n.eventually("commit", func() bool { return n.book.Totals().Committed == made })
+			n.eventually("charge", func() bool { return n.used() == made })
+			n.eventually("commit", func() bool { return n.committed() == made })
 		})
 	}
 }
@@ -465,7 +479,7 @@ func TestCancelStopsTheEngine(t *testing.T) {
 	n.eventually("stop of the engine", func() bool { return w.engine.Active.Load() == 0 })
 	made := w.engine.CompletionTokens.Load() + w.engine.PromptTokens.Load()
 	n.eventually("end of the request", func() bool { return w.role.Stats().Active == 0 && n.proxy.Stats().Cancelled == 1 })
-	if used := n.book.Totals().Used; used == 0 || used > made {
+	if used := n.used(); used == 0 || used > made {
 		t.Errorf("charged %d tokens, the engine made %d", used, made)
 	}
 }
@@ -528,7 +542,7 @@ func TestBillingEqualsTheEngine(t *testing.T) {
 		s := n.proxy.Stats()
 		return s.Queries == s.Success+s.Failed+s.Cancelled
 	})
-	used := n.book.Totals().Used
+	used := n.used()
 	if used < seen.Load() || used > made {
 		t.Errorf("charged %d tokens; callers saw %d, the engines made %d", used, seen.Load(), made)
 	}

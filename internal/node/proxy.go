@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
@@ -16,8 +18,11 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
+	"github.com/cocoon-network/cocoon/internal/money/ledger"
+	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/proxy"
+	"github.com/cocoon-network/cocoon/internal/tee"
 )
 
 // keySigner signs payments with a key of the wallet package.
@@ -28,13 +33,28 @@ func (s keySigner) SignHash(hash [32]byte) ([]byte, error) {
 	return sig[:], nil
 }
 
-// runProxy assembles the proxy role and its ledger.
+// proxyHost runs the proxy role: one proxy contract after another, as the
+// root's parameters change, and the closing of the old ones beside it.
+type proxyHost struct {
+	cfg     *Config
+	log     *slog.Logger
+	chain   *chain
+	key     wallet.Key
+	owner   cocoon.Address
+	wallet  *wallet.Wallet // nil without a chain
+	workers tee.Listener
+	clients tee.Listener
+
+	mu      sync.Mutex
+	proxy   *proxy.Proxy // nil while the contract is not ready
+	settler *settle.Proxy
+	waiting error // why proxy is nil
+	old     sync.WaitGroup
+}
+
+// runProxy assembles the proxy role.
 func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) error {
 	if err := c.Measured.own(cocoon.RoleProxy); err != nil {
-		return err
-	}
-	src, err := source(c)
-	if err != nil {
 		return err
 	}
 	owner, err := c.Runtime.owner()
@@ -44,78 +64,297 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 	if c.Runtime.KeyFile == "" {
 		return errors.New("configuration: runtime.key_file is missing: set the file with the proxy's contract key")
 	}
-	key, err := wallet.ReadKeyFile(c.Runtime.KeyFile)
-	if err != nil {
+	h := &proxyHost{cfg: c, log: log, owner: owner, waiting: errors.New("starting")}
+	if h.key, err = wallet.ReadKeyFile(c.Runtime.KeyFile); err != nil {
 		return fmt.Errorf("configuration: runtime.key_file: %w", err)
 	}
-	excess, err := bindings.WalletAddress(key.Public(), owner)
-	if err != nil {
+	if h.chain, err = openChain(ctx, c, log); err != nil {
 		return err
 	}
-	snap, err := src.Current()
-	if err != nil {
-		return err
+	defer h.chain.close()
+	if h.chain.real() {
+		if h.wallet, err = h.chain.wallet(c, owner, log); err != nil {
+			return err
+		}
 	}
-	contract, err := bindings.ProxyAddress(snap, key.Public(), owner)
-	if err != nil {
-		return err
-	}
-	book, err := openLedger(ctx, filepath.Join(c.Runtime.Dir, "ledger"), contract, log)
-	if err != nil {
-		return err
-	}
-	defer book.close()
-
 	id, err := identity(c, log)
 	if err != nil {
 		return err
 	}
-	workersLn, err := ls.Listen("workers", c.Runtime.ListenWorkers)
-	if err != nil {
+	var closers []func() error
+	defer func() {
+		for _, f := range closers {
+			_ = f()
+		}
+	}()
+	listen := func(name, addr string, peer cocoon.Role) (tee.Listener, net.Addr, error) {
+		ln, err := ls.Listen(name, addr)
+		if err != nil {
+			return nil, nil, err
+		}
+		l, err := listener(c, ln, peer, id, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		closers = append(closers, l.Close)
+		return l, ln.Addr(), nil
+	}
+	var workersAddr, clientsAddr net.Addr
+	if h.workers, workersAddr, err = listen("workers", c.Runtime.ListenWorkers, cocoon.RoleWorker); err != nil {
 		return err
 	}
-	clientsLn, err := ls.Listen("clients", c.Runtime.ListenClients)
-	if err != nil {
+	if h.clients, clientsAddr, err = listen("clients", c.Runtime.ListenClients, cocoon.RoleClient); err != nil {
 		return err
 	}
-	workers, err := listener(c, workersLn, cocoon.RoleWorker, id, log)
-	if err != nil {
-		return err
-	}
-	defer workers.Close()
-	clients, err := listener(c, clientsLn, cocoon.RoleClient, id, log)
-	if err != nil {
-		return err
-	}
-	defer clients.Close()
-	p, err := proxy.New(proxy.Config{
-		Signer: keySigner{key}, PublicKey: key.Public(), Owner: owner, Wallet: excess,
-		IsTest: c.Measured.IsTest, TestOnly: c.Measured.TestOnly,
-		Source: src, Ledger: book, Contracts: fakeContracts{src},
-		Clients: clients, Workers: workers, AdmitWorker: c.Measured.admit(role.AdmitWorker), AnyModel: c.Measured.Accepts(attest.None),
-		Logger: log,
-	})
-	if err != nil {
-		return err
-	}
-	log.Info("proxy listens", "workers", workersLn.Addr(), "clients", clientsLn.Addr(), "contract", contract)
-	parts := []func(context.Context) error{p.Run, book.commit}
+	log.Info("proxy listens", "workers", workersAddr, "clients", clientsAddr)
+	parts := append(h.chain.parts(), h.run)
 	if c.Runtime.Status != "" {
-		ln, err := ls.Listen("status", c.Runtime.Status)
+		status, err := statusPart(c, ls, h.stats, h.ready, h.settle)
 		if err != nil {
 			return err
 		}
-		parts = append(parts, statusPart(ln, func() any { return p.Stats() }, func() error { return nil }))
+		parts = append(parts, status)
 	}
 	return group(ctx, parts...)
 }
 
-// fakeContracts is the proxy's view of a chain that is not there: every
-// client has a contract with plenty of money and a stake of 1 coin (spec
-// network-protocol 7.9).
-type fakeContracts struct{ src registry.Source }
+// run serves under one set of parameters after another.
+func (h *proxyHost) run(ctx context.Context) error {
+	defer h.old.Wait()
+	first := true
+	for ctx.Err() == nil {
+		snap, err := h.chain.Current()
+		if err != nil {
+			return err
+		}
+		contract, err := bindings.ProxyAddress(snap, h.key.Public(), h.owner)
+		if err != nil {
+			return err
+		}
+		if first && h.chain.real() {
+			first = false
+			if err := h.retireOthers(ctx, contract); err != nil {
+				return err
+			}
+		}
+		if err := h.serve(ctx, snap, contract); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
 
-func (f fakeContracts) Client(cocoon.Address) (channel.ClientContract, error) {
+func (h *proxyHost) ledgers() string { return filepath.Join(h.cfg.Runtime.Dir, "ledger") }
+
+// serve runs the proxy under snap's parameters until they change.
+func (h *proxyHost) serve(ctx context.Context, snap *registry.Snapshot, contract cocoon.Address) error {
+	book, err := openLedger(ctx, h.ledgers(), contract, h.log)
+	if err != nil {
+		return err
+	}
+	h.log.Info("proxy contract", "address", contract, "params_version", snap.Params.ParamsVersion)
+	cfg := proxy.Config{
+		Signer: keySigner{h.key}, PublicKey: h.key.Public(), Owner: h.owner,
+		IsTest: h.cfg.Measured.IsTest, TestOnly: h.cfg.Measured.TestOnly,
+		Source: h.chain, Ledger: book, Clients: h.clients, Workers: h.workers,
+		AdmitWorker: h.cfg.Measured.admit(role.AdmitWorker), AnyModel: h.cfg.Measured.Accepts(attest.None),
+		Logger: h.log,
+	}
+	if !h.chain.real() {
+		defer book.close()
+		if cfg.Wallet, err = bindings.WalletAddress(h.key.Public(), h.owner); err != nil {
+			return err
+		}
+		cfg.Contracts = fakeContracts{}
+		p, err := proxy.New(cfg)
+		if err != nil {
+			return err
+		}
+		h.set(p, nil, nil)
+		return group(ctx, p.Run, book.commit)
+	}
+
+	var p *proxy.Proxy
+	s, err := h.newSettler(snap, book.l, contract, false, func(owner cocoon.Address) bool { return p == nil || p.Idle(owner) })
+	if err != nil {
+		return errors.Join(err, book.close())
+	}
+	cfg.Wallet, cfg.Contracts = h.wallet.Address(), chainContracts{s}
+	if p, err = proxy.New(cfg); err != nil {
+		return errors.Join(err, book.close())
+	}
+	h.set(nil, s, settle.ErrStarting)
+
+	// The settler outlives the serving: it writes the last charges and, when
+	// the parameters changed, closes the contract.
+	settleCtx, stopSettler := context.WithCancel(context.WithoutCancel(ctx))
+	settled := make(chan error, 1)
+	go func() { settled <- s.Run(settleCtx) }()
+	serveCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	err = group(serveCtx,
+		func(ctx context.Context) error { return h.serveWhenReady(ctx, p, s, book) },
+		func(ctx context.Context) error {
+			h.untilOutdated(ctx, snap.Params.ParamsVersion)
+			stop()
+			return nil
+		})
+	h.set(nil, nil, errors.New("the network's parameters changed"))
+	if ctx.Err() == nil && err == nil {
+		s.Retire()
+		h.log.Info("closing the contract of the old parameters", "address", contract)
+		h.old.Go(func() { h.untilFinished(ctx, s, stopSettler, settled, book) })
+		return nil
+	}
+	stopSettler()
+	return errors.Join(err, <-settled, book.close())
+}
+
+// serveWhenReady serves once the contract is deployed and the ledger is
+// proven to be the newest.
+func (h *proxyHost) serveWhenReady(ctx context.Context, p *proxy.Proxy, s *settle.Proxy, b *book) error {
+	for {
+		err := s.Ready()
+		if err == nil {
+			break
+		}
+		h.set(nil, s, err)
+		if errors.Is(err, channel.ErrRollback) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	h.set(p, s, nil)
+	h.log.Info("proxy is ready")
+	return group(ctx, p.Run, b.watch)
+}
+
+func (h *proxyHost) untilOutdated(ctx context.Context, params uint32) {
+	for {
+		changed := h.chain.Changed()
+		if snap, err := h.chain.Current(); err == nil && snap.Params.ParamsVersion != params {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// untilFinished closes an old contract to its end.
+func (h *proxyHost) untilFinished(ctx context.Context, s *settle.Proxy, stop func(), settled <-chan error, b *book) {
+	for !s.Finished() && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	stop()
+	if err := errors.Join(<-settled, b.close()); err != nil && ctx.Err() == nil {
+		h.log.Error("closing an old contract", "err", err)
+	}
+}
+
+// retireOthers goes on closing the contracts of earlier parameters.
+func (h *proxyHost) retireOthers(ctx context.Context, current cocoon.Address) error {
+	known, err := ledger.Contracts(h.ledgers())
+	if err != nil {
+		return err
+	}
+	for _, contract := range known {
+		if contract == current {
+			continue
+		}
+		book, err := openLedger(ctx, h.ledgers(), contract, h.log)
+		if err != nil {
+			return err
+		}
+		s, err := h.newSettler(nil, book.l, contract, true, nil)
+		if err != nil {
+			return errors.Join(err, book.close())
+		}
+		settleCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+		settled := make(chan error, 1)
+		go func() { settled <- s.Run(settleCtx) }()
+		h.old.Go(func() { h.untilFinished(ctx, s, stop, settled, book) })
+	}
+	return nil
+}
+
+func (h *proxyHost) newSettler(terms *registry.Snapshot, l *ledger.Ledger, contract cocoon.Address, retire bool, idle func(cocoon.Address) bool) (*settle.Proxy, error) {
+	return settle.NewProxy(settle.ProxyConfig{
+		Config: h.chain.settling(h.cfg, h.wallet, h.log),
+		Policy: settle.ProxyPolicy{MarkEvery: time.Duration(h.cfg.Runtime.MarkEvery * float64(time.Second))},
+		Terms:  terms, Ledger: l, Signer: keySigner{h.key}, Key: h.key.Public(), Owner: h.owner, Contract: contract,
+		Retire: retire, Idle: idle,
+	})
+}
+
+func (h *proxyHost) set(p *proxy.Proxy, s *settle.Proxy, waiting error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.proxy, h.settler, h.waiting = p, s, waiting
+}
+
+func (h *proxyHost) now() (*proxy.Proxy, *settle.Proxy, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.proxy, h.settler, h.waiting
+}
+
+// stats, ready and settle are what the status server asks.
+
+func (h *proxyHost) stats() any {
+	p, _, waiting := h.now()
+	if p == nil {
+		return map[string]any{"waiting": waiting.Error()}
+	}
+	return p.Stats()
+}
+
+func (h *proxyHost) ready() error {
+	_, _, waiting := h.now()
+	return waiting
+}
+
+func (h *proxyHost) settle(ctx context.Context) error {
+	_, s, _ := h.now()
+	if s == nil {
+		return errNoChain
+	}
+	return s.Settle(ctx)
+}
+
+// errNoChain says that there is nothing to settle on.
+var errNoChain = errors.New("no chain stands behind this network, or its contract is not ready")
+
+// chainContracts is the proxy's view of the chain.
+type chainContracts struct{ s *settle.Proxy }
+
+func (c chainContracts) Client(owner cocoon.Address) (channel.ClientContract, error) {
+	state, err := c.s.Client(owner)
+	if errors.Is(err, settle.ErrNotFound) {
+		err = proxy.ErrNoContract
+	}
+	return state, err
+}
+
+func (c chainContracts) AwaitRegistration(ctx context.Context, owner cocoon.Address, nonce int64) error {
+	return c.s.AwaitRegistration(ctx, owner, nonce)
+}
+
+// fakeContracts is the proxy's view of a chain that is not there: every
+// client has a contract with plenty of money and the empty secret (spec
+// network-protocol 7.9).
+type fakeContracts struct{}
+
+func (fakeContracts) Client(cocoon.Address) (channel.ClientContract, error) {
 	return channel.ClientContract{Open: true, Balance: 1e6 * coins.PerCoin, Stake: 1e6 * coins.PerCoin, SecretHash: sha256.Sum256(nil)}, nil
 }
 

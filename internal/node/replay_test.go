@@ -1,9 +1,12 @@
+//go:build !tee
+
 package node
 
 import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -20,6 +23,7 @@ import (
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/chain/devnet"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/engine"
 	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
@@ -142,7 +146,7 @@ func replayProxy(t *testing.T) (workers, clients string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := router.Listen(ln, router.Config{Policy: &attest.Policy{Kinds: []attest.Kind{attest.None}}, PeerRole: peer, GlobalID: devGlobalID})
+		l, err := router.Listen(ln, router.Config{Policy: &attest.Policy{Kinds: []attest.Kind{attest.None}}, PeerRole: peer, GlobalID: devnet.DefaultGlobalID})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +164,7 @@ func replayProxy(t *testing.T) (workers, clients string) {
 	key := testProxyKey(t)
 	p, err := proxy.New(proxy.Config{
 		Signer: bindings.KeySigner(key), PublicKey: [32]byte(key.Public().(ed25519.PublicKey)), Owner: cocoon.Address{Hash: [32]byte{2}},
-		IsTest: true, Source: src, Ledger: b, Contracts: fakeContracts{src}, Clients: cl, Workers: wl,
+		IsTest: true, Source: src, Ledger: b, Contracts: fakeContracts{}, Clients: cl, Workers: wl,
 		AdmitWorker: role.AdmitAny, AnyModel: true, Wait: 2 * time.Second, Drain: time.Second, Logger: n.log,
 	})
 	if err != nil {
@@ -495,8 +499,8 @@ func behindRouter(t *testing.T) (*registry.Snapshot, net.Listener, tee.Dialer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snap.ModelHashes = [][32]byte{[32]byte(modelHash("Qwen/Qwen3-8B@c:0"))}
-	d, err := router.NewDialer(router.Config{Policy: &attest.Policy{Kinds: []attest.Kind{attest.None}}, PeerRole: cocoon.RoleProxy, GlobalID: devGlobalID})
+	snap.ModelHashes = [][32]byte{sha256.Sum256([]byte("Qwen/Qwen3-8B@c:0"))}
+	d, err := router.NewDialer(router.Config{Policy: &attest.Policy{Kinds: []attest.Kind{attest.None}}, PeerRole: cocoon.RoleProxy, GlobalID: devnet.DefaultGlobalID})
 	if err != nil {
 		t.Fatal(err)
 	}

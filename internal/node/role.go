@@ -10,9 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/cocoon-network/cocoon"
-	"github.com/cocoon-network/cocoon/internal/chain/registry"
 )
 
 // Run runs the role that c configures until ctx ends.
@@ -26,26 +23,6 @@ func Run(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) error 
 		return runWorker(ctx, c, ls, log)
 	}
 	return fmt.Errorf("configuration: role %q is not client, proxy or worker", c.Role)
-}
-
-// source opens the registry.
-func source(c *Config) (registry.Source, error) {
-	m := &c.Measured
-	if m.RootContract == "" {
-		return nil, errors.New("configuration: measured.root_contract is missing: set the address of the network's root contract")
-	}
-	root, err := cocoon.ParseAddress(m.RootContract)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: measured.root_contract: %w", err)
-	}
-	if m.RootFile == "" {
-		return nil, errors.New("configuration: measured.root_file is missing: set the root configuration file")
-	}
-	snap, err := registry.ReadFile(m.RootFile, root, time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("configuration: measured.root_file %s: %w", m.RootFile, err)
-	}
-	return registry.NewStatic(snap), nil
 }
 
 // serveHTTP serves h on ln until ctx ends, then lets requests finish.

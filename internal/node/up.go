@@ -7,8 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +23,9 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
-	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/contracts"
+	"github.com/cocoon-network/cocoon/internal/chain/devnet"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/engine/demo"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
@@ -72,32 +72,33 @@ func (c *UpConfig) Validate() error {
 	return nil
 }
 
-// The simulated network's fixed parts.
+// The development network's fixed parts.
 const (
-	devGlobalID   = 20482 // neither mainnet nor testnet
 	simProxyImage = "cocoon-proxy"
 	simWorkImage  = "cocoon-worker"
 	devDifficulty = 8 // proof of work: the way is exercised, nobody waits
-	devPrice      = 20
-	devFee        = 19
+	// Looks at the chain and marks on it, in seconds: the chain is here and
+	// its gas is free.
+	devEvery, devMarkEvery = 0.2, 2
+	// What the client deposits by itself.
+	devBudget, devTopUp = "500", "20"
+
+	settleLimit = 15 * time.Second
 )
 
-// Up runs a whole network on this machine until ctx ends: each role is a
-// process of its own, restarted when it dies.
+// Up runs a whole network on this machine until ctx ends: a chain of its own
+// and each role, every one a process that is restarted when it dies.
 func Up(ctx context.Context, cfg UpConfig) error {
-	if err := cfg.Validate(); err != nil {
-		return err
+	if cfg.Workers < 1 || cfg.Workers > 64 {
+		return fmt.Errorf("--workers %d: 1 to 64 are possible", cfg.Workers)
 	}
 	unlock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	n := &network{cfg: cfg}
+	n := &network{cfg: cfg, changed: make(chan struct{}, 1)}
 	defer n.closeSockets()
-	if err := n.prepare(); err != nil {
-		return err
-	}
 	return n.run(ctx)
 }
 
@@ -106,13 +107,77 @@ type network struct {
 	cfg      UpConfig
 	children []*child
 	state    State
+	changed  chan struct{}
 }
 
-// prepare creates what is missing in the folder and writes the configuration
-// of every role.
-func (n *network) prepare() error {
-	dir := n.cfg.Dir
-	seed, err := ensureSeed(filepath.Join(dir, "platform.seed"))
+// path is a file or folder of the network.
+func (n *network) path(name ...string) string {
+	return filepath.Join(append([]string{n.cfg.Dir}, name...)...)
+}
+
+// openSockets opens every listening socket. They are the first thing, as the
+// root contract names the proxy's.
+func (n *network) openSockets() (proxy *child, workers []*child, client *child, err error) {
+	addr := func(port int) string {
+		if _, p, _ := net.SplitHostPort(n.cfg.Listen); p == "0" {
+			port = 0
+		}
+		return net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
+	}
+	proxy = n.child("proxy", "proxy")
+	err = errors.Join(proxy.open("workers", addr(11001)), proxy.open("clients", addr(11002)), proxy.open("status", addr(11000)))
+	for i := range n.cfg.Workers {
+		w := n.child("worker", fmt.Sprintf("worker-%d", i+1))
+		err = errors.Join(err, w.open("status", addr(12000+10*i)))
+		workers = append(workers, w)
+	}
+	client = n.child("client", "client")
+	err = errors.Join(err, client.open("gateway", n.cfg.Listen), client.open("status", addr(10001)))
+	return proxy, workers, client, err
+}
+
+// chainChild is the process of the development chain. Its address is chosen
+// once and kept, since clients of the chain keep it too.
+func (n *network) chainChild() (*child, error) {
+	addrFile := n.path("devnet.addr")
+	b, err := readSmall(addrFile)
+	addr := strings.TrimSpace(string(b))
+	if err == nil {
+		var ln net.Listener
+		if ln, err = net.Listen("tcp", addr); err == nil {
+			err = ln.Close()
+		}
+	}
+	if err != nil {
+		ln, lerr := net.Listen("tcp", "127.0.0.1:0")
+		if lerr != nil {
+			return nil, lerr
+		}
+		addr = ln.Addr().String()
+		if err := errors.Join(ln.Close(), writeFile(addrFile, []byte(addr+"\n"), 0o600)); err != nil {
+			return nil, err
+		}
+	}
+	operatorKey, err := ensureKey(n.path("keys", "operator.key"))
+	if err != nil {
+		return nil, err
+	}
+	owner, err := personal(operatorKey).Address()
+	if err != nil {
+		return nil, err
+	}
+	c := n.child("chain", "chain")
+	c.args = []string{"devnet", "--dir", n.cfg.Dir, "--listen", addr}
+	if _, err := os.Stat(n.path("root")); errors.Is(err, fs.ErrNotExist) {
+		c.args = append(c.args, "--fund", owner.String()+"="+operatorFunds.Decimal())
+	}
+	return c, nil
+}
+
+// prepare deploys what is missing on the chain and writes the configuration of
+// every role.
+func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*child, client *child) error {
+	seed, err := ensureSecret(n.path("platform.seed"))
 	if err != nil {
 		return err
 	}
@@ -120,183 +185,247 @@ func (n *network) prepare() error {
 	if err != nil {
 		return err
 	}
-	proxyKey, err := ensureKey(filepath.Join(dir, "proxy.key"))
-	if err != nil {
-		return err
-	}
-	clientKey, err := ensureKey(filepath.Join(dir, "client.key"))
-	if err != nil {
-		return err
-	}
-	// Owners of a network without a chain are names only.
-	owner := func(name string) cocoon.Address {
-		key := proxyKey.Public()
-		return cocoon.Address{Hash: sha256.Sum256(append([]byte("cocoon/development owner/"+name+"\x00"), key[:]...))}
-	}
-	clientWallet, err := bindings.WalletAddress(clientKey.Public(), owner("client"))
-	if err != nil {
-		return err
-	}
 	model := cocoon.ModelName(demo.FullName())
 	if n.cfg.Engine != "demo" {
 		model = cocoon.ModelName(n.cfg.Model)
 	}
-
-	// Sockets first: the root configuration names the proxy's address.
-	fixed := func(port string) string {
-		host, p, _ := net.SplitHostPort(n.cfg.Listen)
-		if p == "0" {
-			port = "0"
-		}
-		if host == "" {
-			host = "127.0.0.1"
-		}
-		return net.JoinHostPort("127.0.0.1", port)
+	root, err := n.arrange(ctx, append([]*child{proxyChild, client}, workers...), listing{
+		proxyImage: simulated.Image(simProxyImage).Hash(), workerImage: simulated.Image(simWorkImage).Hash(),
+		model: sha256.Sum256([]byte(model)),
+		proxy: registry.Proxy{ForWorkers: proxyChild.addr("workers"), ForClients: proxyChild.addr("clients")},
+	})
+	if err != nil {
+		return err
 	}
-	proxyChild := n.child("proxy", "proxy")
-	for _, s := range [][2]string{{"workers", "11001"}, {"clients", "11002"}, {"status", "11000"}} {
-		if err := proxyChild.open(s[0], fixed(s[1])); err != nil {
+	for _, c := range n.children {
+		if c.role == "chain" {
+			continue
+		}
+		owner, err := n.owner(c)
+		if err != nil {
 			return err
 		}
-	}
-	workers := make([]*child, n.cfg.Workers)
-	for i := range workers {
-		workers[i] = n.child("worker", fmt.Sprintf("worker-%d", i+1))
-		if err := workers[i].open("status", fixed(fmt.Sprint(12000+10*i))); err != nil {
-			return err
-		}
-	}
-	client := n.child("client", "client")
-	if err := client.open("gateway", n.cfg.Listen); err != nil {
-		return err
-	}
-	if err := client.open("status", fixed("10001")); err != nil {
-		return err
-	}
-
-	root := filepath.Join(dir, "root.json")
-	rootAddress := owner("root")
-	if err := n.writeRoot(root, rootAddress, model, proxyChild); err != nil {
-		return err
-	}
-
-	base := func(c *child) Config {
 		cfg := Default()
 		cfg.Role = c.role
 		cfg.Measured = Measured{
-			GlobalID: devGlobalID, RootContract: rootAddress.String(), RootFile: root, IsTest: true,
+			GlobalID: devnet.DefaultGlobalID, RootContract: root.String(), TonConfig: devnet.GlobalConfigPath(n.path("devnet")), IsTest: true,
 			Evidence: string(attest.Simulated), Accept: []string{string(attest.Simulated)}, SimulatedRoot: vendor.RootKeyID().String(),
 		}
-		cfg.Runtime.Dir = filepath.Join(dir, c.name)
-		cfg.Runtime.Status = c.addr("status")
-		cfg.Runtime.SimulatedSeed = filepath.Join(dir, "platform.seed")
-		cfg.Runtime.SimulatedMachine = c.name
-		cfg.Runtime.PowDifficulty = devDifficulty
-		return cfg
-	}
-	pc := base(proxyChild)
-	pc.Measured.SimulatedImage = simProxyImage
-	pc.Runtime.KeyFile = filepath.Join(dir, "proxy.key")
-	pc.Runtime.Owner = owner("proxy").String()
-	pc.Runtime.ListenWorkers, pc.Runtime.ListenClients = proxyChild.addr("workers"), proxyChild.addr("clients")
-	configs := map[*child]Config{proxyChild: pc}
-	for i, c := range workers {
-		wc := base(c)
-		wc.Measured.SimulatedImage = simWorkImage
-		wc.Measured.Engine, wc.Measured.Model = n.cfg.Engine, string(model)
-		wc.Runtime.Owner = owner(fmt.Sprintf("worker %d", i+1)).String()
-		configs[c] = wc
-	}
-	cc := base(client)
-	cc.Measured.Evidence = string(attest.None) // clients attest to nobody
-	cc.Runtime.Listen = client.addr("gateway")
-	cc.Runtime.Owner = clientWallet.String()
-	configs[client] = cc
-	for c, cfg := range configs {
-		if err := os.MkdirAll(cfg.Runtime.Dir, 0o700); err != nil {
+		r := &cfg.Runtime
+		r.Dir, r.Status, r.Owner = n.path(c.name), c.addr("status"), owner.String()
+		r.WalletKeyFile = n.walletKey(c)
+		r.SimulatedSeed, r.SimulatedMachine, r.PowDifficulty = n.path("platform.seed"), c.name, devDifficulty
+		r.Every, r.MarkEvery = devEvery, devMarkEvery
+		switch c.role {
+		case "proxy":
+			cfg.Measured.SimulatedImage = simProxyImage
+			r.KeyFile = n.path("keys", "proxy.key")
+			r.ListenWorkers, r.ListenClients = c.addr("workers"), c.addr("clients")
+			if _, err := ensureKey(r.KeyFile); err != nil {
+				return err
+			}
+		case "worker":
+			cfg.Measured.SimulatedImage = simWorkImage
+			cfg.Measured.Engine, cfg.Measured.Model = n.cfg.Engine, string(model)
+		case "client":
+			cfg.Measured.Evidence = string(attest.None) // clients attest to nobody
+			r.Listen, r.Budget, r.TopUp = c.addr("gateway"), devBudget, devTopUp
+			r.SecretFile = n.path("keys", "client.login")
+			if _, err := ensureSecret(r.SecretFile); err != nil {
+				return err
+			}
+		}
+		if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 			return err
 		}
 		var b bytes.Buffer
 		if err := cfg.Write(&b); err != nil {
 			return err
 		}
-		c.config = filepath.Join(dir, c.name+".toml")
-		if err := writeFile(c.config, b.Bytes(), 0o600); err != nil {
+		config := n.path(c.name + ".toml")
+		if err := writeFile(config, b.Bytes(), 0o600); err != nil {
 			return err
 		}
+		c.args = []string{c.role, "--config", config}
 	}
 	n.state = State{Gateway: "http://" + client.addr("gateway"), Pid: os.Getpid(), Simulated: true}
 	return nil
 }
 
-// writeRoot writes the root configuration: what the network's root contract
-// would list.
-func (n *network) writeRoot(path string, owner cocoon.Address, model cocoon.ModelName, proxy *child) error {
-	hash := func(image string) string {
-		h := simulated.Image(image).Hash()
-		return base64.StdEncoding.EncodeToString(h[:])
-	}
-	b, err := json.MarshalIndent(map[string]any{
-		"proxy_hashes":  []string{hash(simProxyImage)},
-		"worker_hashes": []string{hash(simWorkImage)},
-		"model_hashes":  []string{base64.StdEncoding.EncodeToString(modelHash(model))},
-		"model_types":   []string{},
-		"registered_proxies": []map[string]any{
-			{"seqno": 1, "address": proxy.addr("workers") + " " + proxy.addr("clients")},
-		},
-		"price_per_token": devPrice, "worker_fee_per_token": devFee,
-		"last_proxy_seqno": 1, "version": 1, "params_version": 1,
-		"proxy_sc_code": "", "worker_sc_code": "", "client_sc_code": "",
-		"root_owner_address": owner.String(),
-	}, "", "  ")
+// arrange makes the chain what the network needs: the root contract deployed
+// and up to date, the wallets of all roles funded.
+func (n *network) arrange(ctx context.Context, roles []*child, want listing) (cocoon.Address, error) {
+	key, err := ensureKey(n.path("keys", "operator.key"))
 	if err != nil {
-		return err
+		return cocoon.Address{}, err
 	}
-	return writeFile(path, append(b, '\n'), 0o600)
+	op, err := openOperator(ctx, n.cfg.Dir, key)
+	if err != nil {
+		return cocoon.Address{}, err
+	}
+	defer op.close()
+	if err := op.awaitFunds(ctx); err != nil {
+		return cocoon.Address{}, err
+	}
+	var wallets []cocoon.Address
+	for _, c := range roles {
+		owner, err := n.owner(c)
+		if err != nil {
+			return cocoon.Address{}, err
+		}
+		key, err := ensureKey(n.walletKey(c))
+		if err != nil {
+			return cocoon.Address{}, err
+		}
+		addr, err := wallet.Contract{Kind: wallet.Node, PublicKey: key.Public(), Owner: owner, Code: contracts.Wallet()}.Address()
+		if err != nil {
+			return cocoon.Address{}, err
+		}
+		wallets = append(wallets, addr)
+	}
+	root, err := n.root(ctx, op)
+	if err != nil {
+		return cocoon.Address{}, err
+	}
+	return root, op.arrange(ctx, root, want, wallets)
 }
 
-func modelHash(m cocoon.ModelName) []byte {
-	h := sha256.Sum256([]byte(m))
-	return h[:]
+// root returns the network's root contract, deploying it the first time.
+func (n *network) root(ctx context.Context, op *operator) (cocoon.Address, error) {
+	b, err := readSmall(n.path("root"))
+	if err == nil {
+		return cocoon.ParseAddress(strings.TrimSpace(string(b)))
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return cocoon.Address{}, err
+	}
+	root, err := op.deployRoot(ctx)
+	if err != nil {
+		return root, err
+	}
+	return root, writeFile(n.path("root"), []byte(root.String()+"\n"), 0o600)
 }
+
+// owner is the person behind a role: an ordinary wallet of its own.
+func (n *network) owner(c *child) (cocoon.Address, error) {
+	key, err := ensureKey(n.path("keys", c.name+"-owner.key"))
+	if err != nil {
+		return cocoon.Address{}, err
+	}
+	return personal(key).Address()
+}
+
+func (n *network) walletKey(c *child) string { return n.path("keys", c.name+"-wallet.key") }
 
 // run starts the children, waits until the network answers, and keeps it so.
 func (n *network) run(ctx context.Context) error {
 	start := time.Now()
+	phase := func(what string) { n.cfg.Progress("%5.1f s  %s", time.Since(start).Seconds(), what) }
+	chainProc, err := n.chainChild()
+	if err != nil {
+		return err
+	}
+	proxyChild, workers, client, err := n.openSockets()
+	if err != nil {
+		return err
+	}
 	// Children live a little longer than ctx: they are stopped in order.
 	childCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, gctx := errgroup.WithContext(childCtx)
-	changed := make(chan struct{}, 1)
-	for _, c := range n.children {
-		c.changed = changed
-		g.Go(func() error { return c.supervise(gctx) })
+	started := 0
+	launch := func(children ...*child) {
+		for _, c := range children {
+			g.Go(func() error { return c.supervise(gctx) })
+			started++
+		}
 	}
-	g.Go(func() error { return n.publish(gctx, changed) })
+	g.Go(func() error { return n.publish(gctx, n.changed) })
 
-	err := n.waitReady(ctx, gctx)
+	err = func() error {
+		// Whatever ends a child for good ends the start.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(gctx, cancel)()
+		phase("starting a development chain")
+		launch(chainProc)
+		if err := n.awaitChain(ctx); err != nil {
+			return err
+		}
+		phase("root contract, wallets and prices on chain")
+		if err := n.prepare(ctx, proxyChild, workers, client); err != nil {
+			return err
+		}
+		phase(fmt.Sprintf("starting proxy, %d worker(s), client", len(workers)))
+		launch(n.children[1:]...)
+		return n.waitReady(ctx, gctx)
+	}()
+	if cause := context.Cause(gctx); err != nil && ctx.Err() == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
 	if err == nil {
-		n.cfg.Progress("ready after %.1f s: %d processes, %d worker(s), engine %s", time.Since(start).Seconds(), len(n.children), n.cfg.Workers, n.cfg.Engine)
+		phase(fmt.Sprintf("ready: %d processes, engine %s", len(n.children), n.cfg.Engine))
 		if n.cfg.Ready != nil {
 			n.cfg.Ready(n.snapshot())
 		}
 		select {
 		case <-ctx.Done():
+			n.settle()
 		case <-gctx.Done():
 		}
 	}
-	// The client first, so that no request is taken that nobody will serve.
-	for i := len(n.children) - 1; i >= 0; i-- {
+	// The client first, so that no request is taken that nobody will serve;
+	// the chain last.
+	for i := started - 1; i >= 0; i-- {
 		n.children[i].stop()
 	}
 	stop()
 	if werr := g.Wait(); err == nil && ctx.Err() == nil {
 		err = werr
 	}
-	if rerr := os.Remove(filepath.Join(n.cfg.Dir, stateFile)); err == nil && rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+	if rerr := os.Remove(n.path(stateFile)); err == nil && rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 		err = rerr
 	}
 	return err
+}
+
+// awaitChain waits until the chain's process answers.
+func (n *network) awaitChain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("the development chain did not start within %v; %s says why", readyLimit, n.path("logs", "chain.log")))
+	defer cancel()
+	for {
+		b, err := readSmall(devnet.GlobalConfigPath(n.path("devnet")))
+		if err == nil {
+			addr, rerr := readSmall(n.path("devnet.addr"))
+			var c net.Conn
+			if err = rerr; err == nil {
+				c, err = net.Dial("tcp", strings.TrimSpace(string(addr)))
+			}
+			if err == nil && len(b) > 0 {
+				return c.Close()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// settle puts on chain what is owed, so that totals can be compared. A
+// network that is being stopped does not insist.
+func (n *network) settle() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleLimit)
+	defer cancel()
+	for _, c := range n.children {
+		if c.role != "proxy" {
+			continue
+		}
+		if err := Settle(ctx, n.path(c.name), "http://"+c.addr("status")); err != nil {
+			n.cfg.Progress("not settled: %v; it will be after the next start", err)
+		}
+	}
 }
 
 // publish keeps network.json up to date.
@@ -331,11 +460,6 @@ const readyLimit = 60 * time.Second
 func (n *network) waitReady(ctx, children context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("the network was not ready within %v; the logs in %s say why", readyLimit, filepath.Join(n.cfg.Dir, "logs")))
 	defer cancel()
-	steps := make([]string, 0, len(n.children))
-	for _, c := range n.children {
-		steps = append(steps, c.name)
-	}
-	n.cfg.Progress("starting %s", strings.Join(steps, ", "))
 	client := &http.Client{Timeout: 15 * time.Second}
 	for {
 		if err := probe(ctx, client, n.state.Gateway+"/v1/models", `"id"`); err == nil {
@@ -371,7 +495,8 @@ func probe(ctx context.Context, c *http.Client, url, want string) error {
 	return nil
 }
 
-func ensureSeed(path string) ([]byte, error) {
+// ensureSecret returns 32 random bytes that are kept in a file.
+func ensureSecret(path string) ([]byte, error) {
 	b, err := readSecret(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return b, err
@@ -380,13 +505,16 @@ func ensureSeed(path string) ([]byte, error) {
 	if _, err := rand.Read(b); err != nil {
 		return nil, err
 	}
-	return b, writeFile(path, b, 0o600)
+	return b, errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), writeFile(path, b, 0o600))
 }
 
 func ensureKey(path string) (wallet.Key, error) {
 	key, err := wallet.ReadKeyFile(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return wallet.Key{}, err
 	}
 	key = wallet.NewKey()
 	return key, wallet.WriteKeyFile(path, key)

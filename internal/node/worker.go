@@ -8,6 +8,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/engine"
+	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/worker"
 )
@@ -17,14 +18,15 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	if err := c.Measured.own(cocoon.RoleWorker); err != nil {
 		return err
 	}
-	src, err := source(c)
-	if err != nil {
-		return err
-	}
 	owner, err := c.Runtime.owner()
 	if err != nil {
 		return err
 	}
+	ch, err := openChain(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer ch.close()
 	eng, model, err := openEngine(c, log)
 	if err != nil {
 		return err
@@ -38,22 +40,33 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	defer book.close()
-	w, err := worker.New(worker.Config{
+	cfg := worker.Config{
 		Owner: owner, Model: model, ServedModel: c.Measured.ServedModel, ContinuousUsage: eng.Caps().ContinuousUsage,
 		Coefficient: c.Runtime.Coefficient, MaxActive: c.Runtime.MaxActive, Proxies: c.Runtime.Proxies,
 		IsTest: c.Measured.IsTest, TestOnly: c.Measured.TestOnly,
-		Source: src, Dialer: dial, Engine: eng, Book: book, Admit: c.Measured.admit(role.AdmitProxy), Logger: log,
-	})
-	if err != nil {
-		return err
+		Source: ch, Dialer: dial, Engine: eng, Book: book, Admit: c.Measured.admit(role.AdmitProxy), Logger: log,
 	}
-	parts := []func(context.Context) error{w.Run}
-	if c.Runtime.Status != "" {
-		ln, err := ls.Listen("status", c.Runtime.Status)
+	parts := ch.parts()
+	var settler *settle.Worker
+	if ch.real() {
+		pays, err := ch.wallet(c, owner, log)
 		if err != nil {
 			return err
 		}
-		parts = append(parts, statusPart(ln, func() any { return w.Stats() }, func() error {
+		settler, err = settle.NewWorker(settle.WorkerConfig{Config: ch.settling(c, pays, log), Source: ch, Views: book, Owner: owner})
+		if err != nil {
+			return err
+		}
+		cfg.Channel = settler.Track
+		parts = append(parts, settler.Run)
+	}
+	w, err := worker.New(cfg)
+	if err != nil {
+		return err
+	}
+	parts = append(parts, w.Run)
+	if c.Runtime.Status != "" {
+		status, err := statusPart(c, ls, func() any { return w.Stats() }, func() error {
 			st := w.Stats()
 			switch {
 			case !st.Enabled:
@@ -62,7 +75,16 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 				return errors.New("no proxy is connected")
 			}
 			return nil
-		}))
+		}, func(ctx context.Context) error {
+			if settler == nil {
+				return errNoChain
+			}
+			return settler.Settle(ctx)
+		})
+		if err != nil {
+			return err
+		}
+		parts = append(parts, status)
 	}
 	return group(ctx, parts...)
 }

@@ -11,7 +11,6 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"sync"
@@ -43,8 +42,9 @@ type Registrar interface {
 type Config struct {
 	// Owner is the client's wallet contract, owner of its client contracts.
 	Owner cocoon.Address
-	// Secret logs in at proxies that know the contract.
-	Secret string
+	// Secret returns the secret that logs in with a client contract, at proxies
+	// that know it; nil = the empty secret, which everybody knows.
+	Secret func(contract cocoon.Address) string
 	// Proxies is how many proxies to keep connections to; 0 = 1.
 	Proxies int
 	// IsTest must equal the network's; TestOnly sets the test-only flag in
@@ -71,7 +71,6 @@ type Client struct {
 	cfg    Config
 	log    *slog.Logger
 	keeper *role.Keeper
-	secret [32]byte // SHA-256 of Config.Secret
 
 	mu       sync.Mutex
 	sessions map[*session]struct{} // ready ones
@@ -101,13 +100,16 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
 	}
+	if cfg.Secret == nil {
+		cfg.Secret = func(cocoon.Address) string { return "" }
+	}
 	if cfg.Admit == nil {
 		cfg.Admit = role.AdmitProxy
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{cfg: cfg, log: cfg.Logger, secret: sha256.Sum256([]byte(cfg.Secret)), sessions: map[*session]struct{}{}, changed: make(chan struct{})}
+	c := &Client{cfg: cfg, log: cfg.Logger, sessions: map[*session]struct{}{}, changed: make(chan struct{})}
 	c.keeper = role.NewKeeper(role.KeeperConfig{
 		Count:   cfg.Proxies,
 		Source:  cfg.Source,
@@ -150,7 +152,9 @@ func (c *Client) session(ctx context.Context, tried map[*session]bool) (*session
 	for {
 		c.mu.Lock()
 		var best *session
+		all := len(c.sessions) > 0
 		for s := range c.sessions {
+			all = all && tried[s]
 			if !tried[s] && (best == nil || s.running() < best.running()) {
 				best = s
 			}
@@ -159,6 +163,9 @@ func (c *Client) session(ctx context.Context, tried map[*session]bool) (*session
 		c.mu.Unlock()
 		if best != nil {
 			return best, nil
+		}
+		if all {
+			return nil, openai.Unavailable("Every proxy that is connected was tried.")
 		}
 		select {
 		case <-changed:

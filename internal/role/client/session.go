@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -150,10 +151,11 @@ func (s *session) handshake(ctx context.Context) error {
 	var answer schema.Object
 	switch auth := connected.Auth.(type) {
 	case *schema.ClientProxyConnectionAuthShort:
-		if auth.SecretHash != s.c.secret {
+		secret := cfg.Secret(s.contract)
+		if auth.SecretHash != sha256.Sum256([]byte(secret)) {
 			return errors.New("the contract holds the hash of another secret than ours: change the secret on chain, or configure the one it was set to")
 		}
-		answer, err = role.Ask[schema.Object](ctx, s.conn, stepTimeout, &schema.ClientAuthorizeWithProxyShort{Data: []byte(cfg.Secret)})
+		answer, err = role.Ask[schema.Object](ctx, s.conn, stepTimeout, &schema.ClientAuthorizeWithProxyShort{Data: []byte(secret)})
 	case *schema.ClientProxyConnectionAuthLong:
 		if err := cfg.Registrar.Register(ctx, s.proxyContract, s.contract, auth.Nonce); err != nil {
 			return fmt.Errorf("cannot register at the proxy contract: %w", err)

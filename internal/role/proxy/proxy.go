@@ -35,8 +35,8 @@ type Ledger interface {
 	Client(owner cocoon.Address) channel.Counters
 	Worker(owner cocoon.Address) channel.Counters
 	// Totals returns the sums over all clients, which are those over all
-	// workers too.
-	Totals() channel.Counters
+	// workers too, and the tokens paid to workers on chain.
+	Totals() (all channel.Counters, paid int64)
 }
 
 // ErrNoContract says that the chain holds no such client contract.
@@ -234,6 +234,21 @@ func (p *Proxy) Contract() (cocoon.Address, error) {
 		return cocoon.Address{}, err
 	}
 	return i.contract, nil
+}
+
+// Idle reports whether no request of a client is running.
+func (p *Proxy) Idle(owner cocoon.Address) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range p.clients {
+		s.mu.Lock()
+		busy := len(s.requests) > 0
+		s.mu.Unlock()
+		if busy && s.owner == owner {
+			return false
+		}
+	}
+	return true
 }
 
 func clip(s string, n int) string {

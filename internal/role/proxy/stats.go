@@ -12,10 +12,11 @@ type Stats struct {
 	Version  uint32 `json:"root_version"`
 	Price    uint64 `json:"price_per_token"`
 	Fee      uint64 `json:"worker_fee_per_token"`
-	// Charged is what all clients were charged so far, Committed the part of
-	// it that is signed for, in tokens.
+	// In tokens: what all clients were charged so far, the part of it that is
+	// signed for, and the part that was paid to workers on chain.
 	Charged   int64        `json:"charged_tokens"`
 	Committed int64        `json:"committed_tokens"`
+	Paid      int64        `json:"paid_tokens"`
 	Clients   []ClientStat `json:"clients"`
 	Workers   []WorkerStat `json:"worker_connections"`
 	role.CounterStats
@@ -56,8 +57,8 @@ func (p *Proxy) Stats() Stats {
 		st.Contract, st.Version = p.text(i.contract), i.snap.Version
 		st.Price, st.Fee = uint64(i.snap.Params.PricePerToken), uint64(i.snap.Params.WorkerFeePerToken)
 	}
-	totals := p.cfg.Ledger.Totals()
-	st.Charged, st.Committed = totals.Used, totals.Committed
+	totals, paid := p.cfg.Ledger.Totals()
+	st.Charged, st.Committed, st.Paid = totals.Used, totals.Committed, paid
 	p.mu.Lock()
 	clients := make([]*clientSession, 0, len(p.clients))
 	for s := range p.clients {
@@ -89,15 +90,15 @@ func (p *Proxy) Stats() Stats {
 }
 
 // Money is what the charges come to: paid is what clients were charged,
-// earned and pending what of it went to workers and what is not committed
-// yet. The rest is the proxy's.
+// earned what workers were paid on chain of it, pending what is not settled.
+// The rest is the proxy's.
 func (s *Stats) Money() (paid, earned, pending coins.Nano, err error) {
 	if paid, err = coins.Nano(s.Price).Times(s.Charged); err != nil {
 		return
 	}
-	if earned, err = coins.Nano(s.Fee).Times(s.Committed); err != nil {
+	if earned, err = coins.Nano(s.Fee).Times(s.Paid); err != nil {
 		return
 	}
-	pending, err = coins.Nano(s.Price).Times(s.Charged - s.Committed)
+	pending, err = coins.Nano(s.Price).Times(s.Charged - s.Paid)
 	return
 }

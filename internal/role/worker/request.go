@@ -85,8 +85,9 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 		defer stop()
 		defer cancel(nil)
 		err := r.run(ctx, query)
-		r.end(ctx, err)
+		// The place is free before the proxy hears that it is.
 		w.active.Add(-1)
+		r.end(ctx, err)
 		s.mu.Lock()
 		delete(s.requests, id)
 		s.mu.Unlock()

@@ -133,6 +133,9 @@ func (s *session) handshake(ctx context.Context) error {
 		return fmt.Errorf("the proxy names the worker contract %q, ours is %s: it follows another root contract", connected.WorkerScAddress, s.contract)
 	}
 
+	if cfg.Channel != nil {
+		cfg.Channel(s.proxyContract, s.contract)
+	}
 	s.view = cfg.Book.View(s.contract)
 	heard := s.view.Heard()
 	compared, err := role.Ask[*schema.WorkerCompareBalanceWithProxyResult](ctx, s.conn, stepTimeout, &schema.WorkerCompareBalanceWithProxy{

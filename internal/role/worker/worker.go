@@ -68,6 +68,9 @@ type Config struct {
 	Book   Book
 	// Admit decides about a proxy's evidence; nil = role.AdmitProxy.
 	Admit func(*registry.Snapshot, tee.Peer) error
+	// Channel is told which proxy contract a worker contract belongs to, once a
+	// proxy is connected; may be nil.
+	Channel func(proxy, contract cocoon.Address)
 	// Drain is how long requests may go on after Run's context ended; 0 = 10 s.
 	Drain time.Duration
 	// Logger may be nil.
