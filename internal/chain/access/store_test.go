@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -94,5 +96,43 @@ func TestCheckpoint(t *testing.T) {
 		if err := os.WriteFile(path, genuine, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestSharedFolder lets several writers share a folder: what is read is always
+// one of the blocks written, whole.
+func TestSharedFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mark.json")
+	var writers sync.WaitGroup
+	for w := range byte(4) {
+		writers.Go(func() {
+			for n := range uint32(50) {
+				if err := writeBlock(path, blockID{seqno: n + 1, root: [32]byte{w}}, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { writers.Wait(); close(done) }()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		j, err := readBlock(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if j == nil { // none written yet
+			continue
+		}
+		if _, ok := j.id(); !ok {
+			t.Fatal("a torn block was read")
+		}
+	}
+	if left, err := filepath.Glob(path + ".*"); err != nil || len(left) != 0 {
+		t.Errorf("files left: %v, %v", left, err)
 	}
 }
