@@ -184,9 +184,12 @@ func (n *network) replay() error {
 	if err != nil {
 		return err
 	}
+	if n.store.torn > 0 {
+		n.log.Warn("SIMULATED chain: the last block was not written completely and is dropped", "bytes", n.store.torn)
+	}
 	if int(from) >= len(n.mcs) && from > 0 {
 		n.store.close()
-		return fmt.Errorf("devnet: the state snapshot is of block %d, but the log ends at %d", from, len(n.mcs)-1)
+		return fmt.Errorf("devnet: the state snapshot is of block %d, but the log ends at %d; remove %s to replay the log", from, len(n.mcs)-1, n.snapshotPath())
 	}
 	n.oldest = max(n.oldest, from)
 	n.snapshotAt = from

@@ -32,8 +32,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // blockLog is the file; network.build guards writes, reads need no lock.
 type blockLog struct {
-	f   *os.File
-	end int64
+	f    *os.File
+	end  int64
+	torn int64 // bytes of an interrupted write that were dropped
 }
 
 // openLog opens or creates the log of the network with the given zero state
@@ -82,6 +83,7 @@ func (l *blockLog) load(zero hash, visit func([]*block) error) error {
 			if tail := size - l.end; !l.isTorn(tail) {
 				return fmt.Errorf("record at byte %d: %w; restore a copy, or remove the directory to start anew", l.end, err)
 			}
+			l.torn = size - l.end
 			return errors.Join(l.f.Truncate(l.end), l.f.Sync())
 		}
 		blocks, err := parseRecord(body, l.end+recordHeader)
@@ -119,26 +121,24 @@ func readRecord(r io.Reader, left int64) ([]byte, error) {
 }
 
 // isTorn tells an interrupted last write, which nobody was told about, from
-// damage to blocks that were served: after a torn record nothing follows.
+// damage to blocks that were served: after the former no whole record follows,
+// wherever the machine stopped writing.
 func (l *blockLog) isTorn(tail int64) bool {
-	var h [recordHeader]byte
-	if tail < recordHeader {
-		return true
-	}
-	if _, err := l.f.ReadAt(h[:], l.end); err != nil {
+	if tail > maxRecord+recordHeader {
 		return false
 	}
-	n := int64(binary.LittleEndian.Uint32(h[:]))
-	if n == 0 { // space without data, as a crash of the machine leaves it
-		rest, err := io.ReadAll(io.LimitReader(io.NewSectionReader(l.f, l.end, tail), maxRecord))
-		for _, b := range rest {
-			if b != 0 {
-				return false
-			}
-		}
-		return err == nil
+	b := make([]byte, tail)
+	if _, err := l.f.ReadAt(b, l.end); err != nil {
+		return false
 	}
-	return n <= maxRecord && n >= tail-recordHeader
+	for at := 1; at+recordHeader < len(b); at++ {
+		n := int(binary.LittleEndian.Uint32(b[at:]))
+		body := b[at+recordHeader:]
+		if n > 0 && n <= len(body) && crc32.Checksum(body[:n], castagnoli) == binary.LittleEndian.Uint32(b[at+4:]) {
+			return false
+		}
+	}
+	return true
 }
 
 // append makes the blocks durable, in one record. It fills in where they are.

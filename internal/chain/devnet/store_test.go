@@ -76,6 +76,7 @@ func TestTornTailIsDropped(t *testing.T) {
 		"half of it":                 whole[:(last+len(whole))/2],
 		"all but a byte":             whole[:len(whole)-1],
 		"space without data":         append(bytes.Clone(whole[:last]), make([]byte, len(whole)-last)...),
+		"its header was not written": append(append(bytes.Clone(whole[:last]), make([]byte, 8)...), whole[last+8:]...),
 		"its end is garbage":         append(bytes.Clone(whole[:len(whole)-10]), "0123456789"...),
 	}
 	for name, b := range damage {
