@@ -70,7 +70,7 @@ func (c *memoryChain) Account(_ context.Context, addr cocoon.Address) (access.Ac
 		out.Data, out.Code = data, emptyCell
 	}
 	if n := len(a.txs); n > 0 {
-		out.LastTxLT = a.txs[n-1].LT
+		out.LastTxLT, out.LastTxHash = a.txs[n-1].LT, a.txs[n-1].Hash
 	}
 	return out, nil
 }
@@ -79,10 +79,15 @@ func (c *memoryChain) Account(_ context.Context, addr cocoon.Address) (access.Ac
 func (c *memoryChain) Transactions(_ context.Context, acc access.Account, since uint64) (out []access.Transaction, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	known := false
 	for _, tx := range c.accounts[acc.Address].txs {
+		known = known || tx.LT == acc.LastTxLT && tx.Hash == acc.LastTxHash
 		if tx.LT > since && tx.LT <= acc.LastTxLT {
 			out = append(out, tx)
 		}
+	}
+	if !known {
+		c.t.Errorf("asked for the transactions of %v up to one that is not its own", acc.Address)
 	}
 	if len(out) > access.MaxTransactions {
 		return nil, access.ErrTooMany

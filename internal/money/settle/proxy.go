@@ -236,23 +236,17 @@ func (p *Proxy) sync(ctx context.Context) error {
 	if p.terms == nil {
 		p.terms = &registry.Snapshot{Root: p.storage.Root, Params: p.storage.Params}
 	}
-	since := p.cfg.Ledger.Position().LT
-	if acc.LastTxLT > since {
-		txs, err := p.chain.Transactions(ctx, acc, since)
-		if err != nil {
-			return fmt.Errorf("proxy contract's transactions: %w", err)
+	err = history(ctx, p.chain, acc, p.cfg.Ledger.Position().LT, func(tx access.Transaction) error {
+		if err := p.read(ctx, tx); err != nil {
+			return err
 		}
-		for _, tx := range txs {
-			if err := p.read(ctx, tx); err != nil {
-				if errors.Is(err, channel.ErrRollback) {
-					p.refuse(err)
-				}
-				return err
-			}
-			if err := p.cfg.Ledger.SetPosition(ctx, ledger.Position{LT: tx.LT, Hash: tx.Hash}); err != nil {
-				return err
-			}
+		return p.cfg.Ledger.SetPosition(ctx, ledger.Position{LT: tx.LT, Hash: tx.Hash})
+	})
+	if err != nil {
+		if errors.Is(err, channel.ErrRollback) {
+			p.refuse(err)
 		}
+		return fmt.Errorf("proxy contract's transactions: %w", err)
 	}
 	_, confirmed := p.cfg.Ledger.Marks()
 	p.stateMu.Lock()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
@@ -384,6 +385,43 @@ func TestBusyWallet(t *testing.T) {
 		p := w.proxy(l, nil)
 		w.opened(p)
 	})
+}
+
+// TestHistory reads long histories in windows: nothing is left out, nothing
+// comes twice, whatever the gaps.
+func TestHistory(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	for round := range 40 {
+		c := newChain(t)
+		n := r.IntN(5 * access.MaxTransactions)
+		at := addr(1)
+		c.account(at)
+		for range n {
+			c.transact(at, nil, 0, true, nil)
+			if c.lt -= 999_999; r.IntN(50) == 0 { // close together, now and then far apart
+				c.lt += uint64(r.Int64N(1 << r.IntN(40)))
+			}
+		}
+		acc, err := c.Account(t.Context(), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		since, all := uint64(0), c.accounts[at].txs
+		if skip := r.IntN(n + 1); round%2 == 0 && skip > 0 {
+			since, all = all[skip-1].LT, all[skip:]
+		}
+		seen := 0
+		err = history(t.Context(), c, acc, since, func(tx access.Transaction) error {
+			if seen >= len(all) || tx.LT != all[seen].LT {
+				t.Fatalf("%d transactions: the %dth is of %d", n, seen, tx.LT)
+			}
+			seen++
+			return nil
+		})
+		if err != nil || seen != len(all) {
+			t.Fatalf("%d of %d transactions, %v", seen, len(all), err)
+		}
+	}
 }
 
 // TestStrangers lets others send what only the derived contracts may say.
