@@ -1,29 +1,35 @@
 #!/usr/bin/env bash
 # All checks and tests, of every module. Says at the end what was skipped.
-set -euo pipefail
+set -uo pipefail
 cd "$(dirname "$0")/.."
-./tools/deps.sh
-./tools/check.sh
+./tools/deps.sh || exit 1
+./tools/check.sh || exit 1
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 status=0
-run() { # module folder, arguments
-	echo "== $1: go test ${*:2}"
-	(cd "$1" && go test "${@:2}" -v ./... 2>&1) | tee -a "$out" | grep -E '^(ok|FAIL|---? FAIL|panic:|\?)|_test.go:[0-9]+:.*(want|got|error)' | grep -v 'no test files' || true
-	[ "${PIPESTATUS[0]}" = 0 ] || status=1
+run() { # module folder, arguments of go test
+	local dir=$1 code
+	shift
+	echo "== $dir: go test $*"
+	(cd "$dir" && go test "$@" -v ./... 2>&1) >>"$out"
+	code=$?
+	[ "$code" = 0 ] || status=1
+	tail -n 20000 "$out" | grep -E '^(ok|FAIL|panic:)' | tail -n 80
+	return 0
 }
 run . -race -timeout 20m
 for m in e2e tools/train bench; do
 	[ -f "$m/go.mod" ] && run "$m" -timeout 20m
 done
-grep -q '^FAIL' "$out" && status=1
-passed=$(grep -cE '^ *--- PASS' "$out" || true)
-failed=$(grep -cE '^ *--- FAIL' "$out" || true)
-skipped=$(grep -cE '^ *--- SKIP' "$out" || true)
+count() { grep -cE "^ *--- $1" "$out"; }
+passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)
 if [ "$skipped" -gt 0 ]; then
 	echo "skipped:"
-	grep -A1 -E '^ *--- SKIP' "$out" | sed 's/^/  /'
+	grep -B3 -E '^ *--- SKIP' "$out" | grep -E 'SKIP|_test.go' | sed 's/^/  /'
 fi
-[ "$status" = 0 ] || { echo "failures:"; grep -B2 -A40 -E '^ *--- FAIL|^panic:|^FAIL' "$out" | head -200; }
+if [ "$status" != 0 ]; then
+	echo "failures:"
+	grep -B30 -A5 -E '^ *--- FAIL|^panic:|^FAIL|DATA RACE' "$out" | tail -n 400
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 exit "$status"
