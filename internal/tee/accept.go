@@ -198,12 +198,14 @@ func (a *Acceptor) makeRoomLocked() bool {
 
 func (a *Acceptor) run(ctx context.Context, t *attempt, e *list.Element) {
 	proven := false
-	conn, err := a.upgrade(ctx, t.nc, func() {
+	prove := func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		t.proven, proven = true, true
-	})
+	}
+	conn, err := a.upgrade(ctx, t.nc, prove)
 	if err == nil {
+		prove() // what waits for Accept is not pushed out
 		select {
 		case a.ready <- conn:
 		case <-a.done:

@@ -15,6 +15,7 @@ package endorse
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -82,6 +83,14 @@ type Source struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry
+	chains  map[[32]byte]verifiedChain
+}
+
+// verifiedChain spares verifying a machine's certificates anew for each of its
+// connections.
+type verifiedChain struct {
+	platform platform
+	from, to time.Time
 }
 
 // entry is what is known of one platform.
@@ -116,7 +125,7 @@ func New(cfg Config) *Source {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Source{cfg: cfg, entries: map[string]*entry{}}
+	return &Source{cfg: cfg, entries: map[string]*entry{}, chains: map[[32]byte]verifiedChain{}}
 }
 
 // platform is what statements are found by.
@@ -187,17 +196,7 @@ func (s *Source) identify(ev attest.Evidence) (platform, error) {
 		if err != nil {
 			return platform{}, fmt.Errorf("endorse: %w", err)
 		}
-		chain, err := dcap.ParseChain(q.Chain)
-		if err != nil {
-			return platform{}, fmt.Errorf("endorse: %w", err)
-		}
-		if !slices.Contains(s.cfg.Roots, attest.KeyID(chain.RootKeyID())) {
-			return platform{}, ErrUntrusted
-		}
-		if err := chain.Verify(s.cfg.Now()); err != nil {
-			return platform{}, fmt.Errorf("endorse: %w", err)
-		}
-		return intelPlatform(q, chain)
+		return s.identifyIntel(q)
 	case attest.FormatSEVSNP:
 		signer, err := sevsnp.ParseSigner(ev.Certificate)
 		if err != nil {
@@ -206,6 +205,38 @@ func (s *Source) identify(ev attest.Evidence) (platform, error) {
 		return amdPlatform(signer), nil
 	}
 	return platform{}, fmt.Errorf("%w: %s", ErrNotFound, ev.Format)
+}
+
+func (s *Source) identifyIntel(q *dcap.Quote) (platform, error) {
+	now := s.cfg.Now()
+	id := sha256.Sum256(append(q.Chain[:len(q.Chain):len(q.Chain)], byte(q.Header.TEE)))
+	s.mu.Lock()
+	known, ok := s.chains[id]
+	s.mu.Unlock()
+	if ok && !now.Before(known.from) && now.Before(known.to) {
+		return known.platform, nil
+	}
+	chain, err := dcap.ParseChain(q.Chain)
+	if err != nil {
+		return platform{}, fmt.Errorf("endorse: %w", err)
+	}
+	if !slices.Contains(s.cfg.Roots, attest.KeyID(chain.RootKeyID())) {
+		return platform{}, ErrUntrusted
+	}
+	if err := chain.Verify(now); err != nil {
+		return platform{}, fmt.Errorf("endorse: %w", err)
+	}
+	p, err := intelPlatform(q, chain)
+	if err != nil {
+		return platform{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.chains) >= maxKeys {
+		clear(s.chains)
+	}
+	s.chains[id] = verifiedChain{p, now, chain.Expires()}
+	return p, nil
 }
 
 func intelPlatform(q *dcap.Quote, chain *dcap.Chain) (platform, error) {

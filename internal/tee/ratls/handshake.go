@@ -151,11 +151,12 @@ func (e *endpoint) appraise(ctx context.Context, der []byte, peerSide side) (*te
 	if err := cert.check(peerSide, now); err != nil {
 		return nil, err
 	}
+	// Without the statements the evidence is refused, but the rest of it is
+	// judged all the same, so that the refusal says all there is to say.
 	var endorsements *attest.Endorsements
+	var missing error
 	if e.Endorser != nil && e.verifier.WantsEndorsements(cert.evidence) {
-		if endorsements, err = e.Endorser.Endorsements(ctx, cert.evidence); err != nil {
-			return nil, err
-		}
+		endorsements, missing = e.Endorser.Endorsements(ctx, cert.evidence)
 	}
 	select {
 	case e.appraisals <- struct{}{}:
@@ -164,7 +165,12 @@ func (e *endpoint) appraise(ctx context.Context, der []byte, peerSide side) (*te
 		return nil, fmt.Errorf("waiting to verify the peer's evidence: %w", context.Cause(ctx))
 	}
 	res, err := e.verifier.Verify(cert.evidence, attest.KeyReportData(cert.key), endorsements, now)
-	if err != nil {
+	switch {
+	case missing != nil && err != nil:
+		return nil, fmt.Errorf("%w (%w)", err, missing)
+	case missing != nil:
+		return nil, missing
+	case err != nil:
 		return nil, err
 	}
 	if err := attest.RefuseOnNetwork(e.PeerRole, res.Kind, e.GlobalID); err != nil {

@@ -145,6 +145,9 @@ func TestHandshake(t *testing.T) {
 		"no statements on fake evidence": {dialing: config(FakeAttester{}, fakeOnly), accepting: config(FakeAttester{}, open),
 			change: func(d, a *Config) { d.Endorser, a.Endorser = brokenEndorser{}, brokenEndorser{} },
 			level:  1, dialSees: attest.Fake, acceptSees: attest.None},
+		"statements cannot be had, and another image": {dialing: config(worker, v.Policy(attest.ListedImages(worker.ImageHash()))), accepting: config(proxy, simulatedOnly),
+			change:  func(d, _ *Config) { d.Endorser = brokenEndorser{} },
+			dialErr: attest.ErrImage},
 		"out of date": {dialing: config(worker, simulatedOnly), accepting: config(proxy, simulatedOnly),
 			change:  func(d, _ *Config) { d.Endorser = outOfDate{v} },
 			dialErr: attest.ErrStatus},
@@ -160,6 +163,9 @@ func TestHandshake(t *testing.T) {
 			case c.dialErr != nil:
 				if !errors.Is(d.err, c.dialErr) {
 					t.Errorf("dialer: got %v, want %v", d.err, c.dialErr)
+				}
+				if errors.Is(d.err, attest.ErrImage) && len(attest.Factors(d.err)) < 10 {
+					t.Errorf("the refusal does not bring its scorecard: %v", attest.Factors(d.err))
 				}
 				return
 			case c.acceptErr != nil:
