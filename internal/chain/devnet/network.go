@@ -154,6 +154,9 @@ func (n *network) replay() error {
 		if int(mc.seqno()) != len(n.mcs) {
 			return fmt.Errorf("masterchain block %d follows %d", mc.seqno(), len(n.mcs)-1)
 		}
+		if len(blocks) == 2 && int(blocks[0].seqno()) != len(n.shards) {
+			return fmt.Errorf("shard block %d follows %d", blocks[0].seqno(), len(n.shards)-1)
+		}
 		for _, b := range blocks {
 			if mc.seqno() > from {
 				prev := &mcState
