@@ -209,9 +209,8 @@ func (c *conn) query(ctx context.Context, query []byte) ([]byte, error) {
 		c.mu.Unlock()
 	}()
 	if err := c.write(packet); err != nil {
-		err = noted(ErrUnreachable, err)
-		c.close(err)
-		return nil, err
+		c.close(noted(ErrUnreachable, err))
+		return nil, c.err // why it broke first
 	}
 	select {
 	case answer := <-ch:
