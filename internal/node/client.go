@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/settle"
@@ -70,6 +71,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	}
 	gw, err := api.New(api.Config{
 		Backend: cl, Logger: log, Hosts: c.Runtime.Hosts, Origins: c.Runtime.Origins, Timeout: c.Runtime.timeout(),
+		Simulated: c.Measured.Accepts(attest.Simulated), Reference: c.Runtime.ReferenceWorkers,
 	})
 	if err != nil {
 		return err

@@ -122,6 +122,9 @@ type Runtime struct {
 	MaxActive int `toml:"max_active_requests"`
 	// MaxCoefficient is the highest price factor a client accepts.
 	MaxCoefficient int32 `toml:"max_coefficient"`
+	// ReferenceWorkers says that C++ workers may serve this client's calls:
+	// fields they would refuse are an error before the call.
+	ReferenceWorkers bool `toml:"reference_workers"`
 	// Timeout bounds a client's call that names no limit, in seconds.
 	Timeout float64 `toml:"timeout"`
 	// PowDifficulty is the proof of work asked of those who connect; 0 = 20,
