@@ -82,7 +82,7 @@ func (d draft) finish() (*block, error) {
 	h.GenValidatorListHashShort = d.setHash
 	h.MinRefMcSeqno = d.minRef
 	h.PrevKeyBlockSeqno = d.prevKey
-	h.GenSoftware = &tlb.GlobalVersion{Version: 13, Capabilities: 0x1ee}
+	h.GenSoftware = &tlb.GlobalVersion{Version: globalVersion, Capabilities: capabilities}
 	h.PrevRef = tlb.BlkPrevInfo{Prev1: d.prev.tlb()}
 	if d.master != nil {
 		m := d.master.tlb()

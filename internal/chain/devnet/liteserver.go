@@ -207,7 +207,7 @@ func (n *network) state(id *ton.BlockIDExt) (*block, *cell.Cell, error) {
 	return b, st, nil
 }
 
-// masterState is state for masterchain blocks only.
+// masterBlock is state for masterchain blocks only.
 func (n *network) masterBlock(id *ton.BlockIDExt) (*block, *cell.Cell, error) {
 	b, st, err := n.state(id)
 	if err == nil && b.workchain != masterchain {

@@ -51,6 +51,12 @@ const (
 	paramValidators  = 34
 )
 
+// What parameter 8 says; block headers repeat it.
+const (
+	globalVersion = 13
+	capabilities  = 0x1ee
+)
+
 const forever = 1 << 30
 
 // configDict builds the configuration: mainnet's prices and limits, one
