@@ -42,19 +42,14 @@ type Response struct {
 	Body       io.ReadCloser
 }
 
-// Caps is what an engine can do.
-type Caps struct {
-	// ContinuousUsage: running usage in each event of a stream, on request
-	// (stream_options.continuous_usage_stats).
-	ContinuousUsage bool
-}
-
-// What can be wrong with an engine. Errors of Do and Ready wrap one of these.
+// What can be wrong with an engine. Errors of Client and of the bodies it
+// returns wrap one of these, or are the cause of the context's end.
 var (
 	ErrUnreachable = errors.New("the engine cannot be reached")
 	ErrTimeout     = errors.New("the engine did not answer in time")
 	ErrBadAnswer   = errors.New("the engine's answer is not HTTP as agreed")
 	ErrNotReady    = errors.New("the engine is not ready")
+	ErrBroken      = errors.New("the engine broke off in the middle of its answer")
 )
 
 // Config configures a Client.
@@ -66,7 +61,10 @@ type Config struct {
 	Transport http.RoundTripper
 	// APIKey is sent to the engine if not empty.
 	APIKey string
-	// Caps are what the engine is known to be able to do.
+	// Dialect is the engine's make; "" = unknown, with the least abilities.
+	// Detect finds it out.
+	Dialect Dialect
+	// Caps adds to what the dialect is known to be able to do.
 	Caps Caps
 	// HeaderTimeout bounds the wait for the head of an answer beyond what the
 	// context allows; 0 = no bound of its own.
@@ -99,7 +97,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
-		return nil, fmt.Errorf("engine address %q is not a plain URL such as http://127.0.0.1:8000", cfg.BaseURL)
+		return nil, errors.New("the engine address is not a plain URL such as http://127.0.0.1:8000 or unix:/run/engine.sock (credentials go into the API key)")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -125,7 +123,16 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Caps returns what the engine can do.
-func (c *Client) Caps() Caps { return c.cfg.Caps }
+func (c *Client) Caps() Caps {
+	a, b := c.cfg.Caps, c.cfg.Dialect.Caps()
+	return Caps{
+		ContinuousUsage: a.ContinuousUsage || b.ContinuousUsage,
+		CachedTokens:    a.CachedTokens || b.CachedTokens,
+		Schema:          a.Schema || b.Schema,
+		Tools:           a.Tools || b.Tools,
+		Embeddings:      a.Embeddings || b.Embeddings,
+	}
+}
 
 // Do runs one inference and returns when the head of the answer is there. The
 // end of ctx stops the engine, also while Body is read.
@@ -134,16 +141,47 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	header := make(http.Header, len(resp.Header))
-	for name, v := range resp.Header {
+	return &Response{StatusCode: resp.StatusCode, Header: endToEnd(resp.Header), Body: &body{func() error { return context.Cause(ctx) }, resp.Body}}, nil
+}
+
+// endToEnd drops the headers that concern one connection: the usual ones, those
+// that Connection lists, and the length, since a worker may change the body
+// (spec network-protocol 5.5). net/http has already brought names into one case.
+func endToEnd(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for name, v := range h {
 		switch name {
 		case "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Content-Length", "Te", "Trailer", "Upgrade":
 		default:
-			header[name] = v
+			out[name] = v
 		}
 	}
-	return &Response{StatusCode: resp.StatusCode, Header: header, Body: resp.Body}, nil
+	for _, list := range h["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			out.Del(strings.TrimSpace(name))
+		}
+	}
+	return out
 }
+
+// body names what can go wrong while an answer is read.
+type body struct {
+	cause func() error // why the caller stopped, nil if it did not
+	rc    io.ReadCloser
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.rc.Read(p)
+	if err != nil && err != io.EOF {
+		if cause := b.cause(); cause != nil {
+			return n, cause
+		}
+		return n, ErrBroken
+	}
+	return n, err
+}
+
+func (b *body) Close() error { return b.rc.Close() }
 
 func (c *Client) send(ctx context.Context, method, path, contentType string, body []byte) (*http.Response, error) {
 	var rd io.Reader
@@ -197,29 +235,51 @@ func (c *Client) Ready(ctx context.Context) error {
 
 // Models returns the names the engine serves.
 func (c *Client) Models(ctx context.Context) ([]string, error) {
-	resp, err := c.send(ctx, http.MethodGet, "/v1/models", "", nil)
+	list, err := c.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxModels))
-	if err != nil {
-		return nil, classify(ctx, err)
+	names := make([]string, 0, len(list))
+	for _, m := range list {
+		names = append(names, m.ID)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%w: /v1/models answers %d", ErrNotReady, resp.StatusCode)
+	return names, nil
+}
+
+type listed struct {
+	ID      string `json:"id"`
+	OwnedBy string `json:"owned_by"`
+}
+
+func (c *Client) list(ctx context.Context) ([]listed, error) {
+	b, err := c.page(ctx, "/v1/models", maxModels)
+	if err != nil {
+		return nil, err
 	}
 	var list struct {
-		Data []struct {
-			ID string `json:"id"`
-		} `json:"data"`
+		Data []listed `json:"data"`
 	}
 	if json.Unmarshal(b, &list) != nil {
 		return nil, fmt.Errorf("%w: /v1/models is not a list of models", ErrBadAnswer)
 	}
-	names := make([]string, 0, len(list.Data))
-	for _, m := range list.Data {
-		names = append(names, m.ID)
+	return list.Data, nil
+}
+
+// page reads one of the engine's own pages, which must answer 200.
+func (c *Client) page(ctx context.Context, path string, limit int64) ([]byte, error) {
+	resp, err := c.send(ctx, http.MethodGet, path, "", nil)
+	if err != nil {
+		return nil, err
 	}
-	return names, nil
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, classify(ctx, err)
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("%w: %s answers %d", ErrNotReady, path, resp.StatusCode)
+	case int64(len(b)) > limit:
+		return nil, fmt.Errorf("%w: %s is above %d bytes", ErrBadAnswer, path, limit)
+	}
+	return b, nil
 }

@@ -2,8 +2,8 @@
 // that speaks the OpenAI interface, writes words at a pace, counts exactly,
 // and can be told to misbehave.
 //
-// Owns: StandIn.
-// Imports: nothing of this module.
+// Owns: StandIn, Conform (the conformance suite).
+// Imports: engine, api/openai.
 // Concurrency: safe for concurrent use.
 package enginetest
 
