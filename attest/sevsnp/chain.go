@@ -26,8 +26,8 @@ const (
 	Turin Product = "Turin"
 )
 
-// root returns the product whose name the root certificates bear.
-func (p Product) root() Product {
+// Root returns the product whose name the certificates above it bear.
+func (p Product) Root() Product {
 	if p == Siena {
 		return Genoa
 	}
@@ -187,7 +187,7 @@ func (c *Chain) RootKeyID() [48]byte { return sha512.Sum384(c.ark.RawSubjectPubl
 // self-signed root. Whether the root deserves trust is for the caller to say,
 // by its RootKeyID.
 func (c *Chain) Verify(now time.Time) error {
-	root := string(c.Signer.Product.root())
+	root := string(c.Signer.Product.Root())
 	ask := "SEV-" + root
 	if c.Signer.VLEK {
 		ask = "SEV-VLEK-" + root

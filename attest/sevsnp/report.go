@@ -110,6 +110,25 @@ func (r *Report) Signed() []byte { return r.Bytes()[:signedSize] }
 // SigningKey says which key signed: SignerVCEK, SignerVLEK or another number.
 func (r *Report) SigningKey() int { return int(r.Flags >> 2 & 7) }
 
+// Product says which line of processors made the report. Reports of version 2
+// do not tell.
+func (r *Report) Product() (Product, error) {
+	family, extended := r.CPUID[0], r.CPUID[1]>>4
+	switch {
+	case r.Version < 3:
+		return "", fmt.Errorf("%w: reports of version %d do not name it", ErrProduct, r.Version)
+	case family == 0x19 && extended == 0:
+		return Milan, nil
+	case family == 0x19 && extended == 1:
+		return Genoa, nil
+	case family == 0x19 && extended == 0xa:
+		return Siena, nil
+	case family == 0x1a && extended <= 1:
+		return Turin, nil
+	}
+	return "", fmt.Errorf("%w: family %#x, model %#x", ErrProduct, family, r.CPUID[1])
+}
+
 // verify checks the signature.
 func (r *Report) verify(key *ecdsa.PublicKey) bool {
 	digest := sha512.Sum384(r.Signed())

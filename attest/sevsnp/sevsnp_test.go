@@ -81,6 +81,23 @@ func TestParseProduct(t *testing.T) {
 	}
 }
 
+func TestReportProduct(t *testing.T) {
+	for _, c := range []struct {
+		version       uint32
+		family, model byte
+		want          sevsnp.Product
+	}{
+		{3, 0x19, 0x01, sevsnp.Milan}, {3, 0x19, 0x11, sevsnp.Genoa}, {5, 0x19, 0xa0, sevsnp.Siena},
+		{3, 0x1a, 0x02, sevsnp.Turin}, {4, 0x1a, 0x11, sevsnp.Turin},
+		{2, 0x19, 0x01, ""}, {3, 0x19, 0x50, ""}, {3, 0x17, 0x01, ""}, {3, 0x1a, 0x20, ""},
+	} {
+		r := sevsnp.Report{Version: c.version, CPUID: [24]byte{c.family, c.model}}
+		if p, err := r.Product(); p != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, sevsnp.ErrProduct) {
+			t.Errorf("%+v: %q, %v", c, p, err)
+		}
+	}
+}
+
 // TestTurin: another place for the patch level and a shorter hardware id.
 func TestTurin(t *testing.T) {
 	v, err := simulated.New(bytes.Repeat([]byte{1}, 32))

@@ -300,10 +300,7 @@ func amdPlatform(signer *sevsnp.Signer) platform {
 	if signer.VLEK {
 		family = "vlek"
 	}
-	product := signer.Product
-	if product == sevsnp.Siena {
-		product = sevsnp.Genoa
-	}
+	product := signer.Product.Root()
 	return platform{
 		key: fmt.Sprintf("%s-%s", family, product),
 		fetch: func(ctx context.Context, s *Source) (c content, err error) {

@@ -279,3 +279,51 @@ func TestAMD(t *testing.T) {
 		t.Errorf("%d files kept, %v", len(files), err)
 	}
 }
+
+// TestSigner: a guest without a certificate from its host asks for its VCEK.
+func TestSigner(t *testing.T) {
+	w := newWorld(t)
+	line, err := w.vendor.SNP(sevsnp.Milan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(cfg simulated.SNPGuestConfig) (*simulated.SNPGuest, attest.Evidence) {
+		g, err := line.NewGuest(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev, err := g.Attest(t.Context(), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g, ev
+	}
+	g, ev := start(simulated.SNPGuestConfig{})
+	_, unknown := start(simulated.SNPGuestConfig{Machine: "unknown"})
+	_, vlek := start(simulated.SNPGuestConfig{VLEK: true})
+	srv := httptest.NewServer(line.KDS(func() simulated.SNPStatements { return simulated.SNPStatements{At: w.now} }, g))
+	defer srv.Close()
+	s := New(Config{KDS: srv.URL})
+	if got, err := s.Signer(t.Context(), ev.Quote); err != nil || !bytes.Equal(got, ev.Certificate) {
+		t.Errorf("%q, %v", got, err)
+	}
+	for name, c := range map[string]struct {
+		source *Source
+		report []byte
+		err    error
+	}{
+		"unknown machine": {s, unknown.Quote, ErrAnswer},
+		"VLEK":            {s, vlek.Quote, ErrNotFound},
+		"no report":       {s, nil, sevsnp.ErrFormat},
+		"offline":         {New(Config{KDS: srv.URL, Offline: true}), ev.Quote, ErrNotFound},
+	} {
+		if _, err := c.source.Signer(t.Context(), c.report); !errors.Is(err, c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	garbage := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.Write([]byte("garbage")) }))
+	defer garbage.Close()
+	if _, err := New(Config{KDS: garbage.URL}).Signer(t.Context(), ev.Quote); !errors.Is(err, ErrAnswer) {
+		t.Errorf("garbage: %v", err)
+	}
+}

@@ -30,6 +30,10 @@ var (
 // quotes, or SEV-SNP reports with the certificate that the host hands over
 // beside them. The zero value uses TSMPath.
 type TSM struct {
+	// Signer finds the certificate of an SEV-SNP report's signer, as PEM,
+	// where the host hands over none. nil: that is an error.
+	Signer func(ctx context.Context, report []byte) ([]byte, error)
+
 	fs tsmFS      // nil: configfs at TSMPath
 	mu sync.Mutex // the kernel makes one quote at a time
 }
@@ -81,6 +85,14 @@ func (t *TSM) Attest(ctx context.Context, data [64]byte) (attest.Evidence, error
 	if err := t.request(dir, data, &ev); err != nil {
 		return attest.Evidence{}, err
 	}
+	if ev.Format == attest.FormatSEVSNP && ev.Certificate == nil {
+		if t.Signer == nil {
+			return attest.Evidence{}, ErrNoSigner
+		}
+		if ev.Certificate, err = t.Signer(ctx, ev.Quote); err != nil {
+			return attest.Evidence{}, fmt.Errorf("%w: %w", ErrNoSigner, err)
+		}
+	}
 	return ev, nil
 }
 
@@ -102,9 +114,7 @@ func (t *TSM) request(dir string, data [64]byte, ev *attest.Evidence) error {
 		if err != nil {
 			return fmt.Errorf("reading the host's certificates: %w", err)
 		}
-		if ev.Certificate, err = signerIn(table); err != nil {
-			return err
-		}
+		ev.Certificate = signerIn(table)
 	}
 	after, err := t.generation(dir)
 	if err != nil {
@@ -124,9 +134,9 @@ var (
 )
 
 // signerIn finds the certificate of the report's signer in the host's table
-// and returns it as PEM. Rows are name (16), offset and length (4 each); one
-// of zeros ends them.
-func signerIn(table []byte) ([]byte, error) {
+// and returns it as PEM, nil if there is none. Rows are name (16), offset and
+// length (4 each); one of zeros ends them.
+func signerIn(table []byte) []byte {
 	const row = 24
 	for at := 0; at+row <= len(table); at += row {
 		name := [16]byte(table[at:])
@@ -141,9 +151,9 @@ func signerIn(table []byte) ([]byte, error) {
 		if offset+length > uint64(len(table)) || length == 0 {
 			break
 		}
-		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: table[offset : offset+length]}), nil
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: table[offset : offset+length]})
 	}
-	return nil, ErrNoSigner
+	return nil
 }
 
 func (t *TSM) generation(dir string) (uint64, error) {

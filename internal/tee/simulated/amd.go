@@ -13,6 +13,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -126,6 +128,14 @@ func (s *SNPVendor) RootKeyID() attest.KeyID {
 	return sha512.Sum384(s.ark.cert.RawSubjectPublicKeyInfo)
 }
 
+// cpuids are family and model of the products' first processors.
+var cpuids = map[sevsnp.Product][24]byte{
+	sevsnp.Milan: {0x19, 0x01},
+	sevsnp.Genoa: {0x19, 0x11},
+	sevsnp.Siena: {0x19, 0xa0},
+	sevsnp.Turin: {0x1a, 0x02},
+}
+
 // SNPTCB is the patch level of simulated SEV-SNP machines.
 var SNPTCB = sevsnp.TCB{BootLoader: 4, SNP: 22, Microcode: 213}
 
@@ -230,6 +240,7 @@ func (g *SNPGuest) Report(data [64]byte) (*sevsnp.Report, error) {
 	tcb := SNPTCB.Encode(g.vendor.product)
 	r := &sevsnp.Report{
 		Version:     3,
+		CPUID:       cpuids[g.vendor.product],
 		Policy:      sevsnp.PolicySMT | sevsnp.PolicyReserved,
 		Algorithm:   1,
 		CurrentTCB:  tcb,
@@ -291,9 +302,26 @@ func (s *SNPVendor) Collateral(st SNPStatements) (*sevsnp.Collateral, error) {
 	return &sevsnp.Collateral{Chain: pemChain(ca.cert, s.ark.cert), CRL: crl}, nil
 }
 
-// KDS serves the vendor's certificates as AMD's service does.
-func (s *SNPVendor) KDS(statements func() SNPStatements) http.Handler {
+// KDS serves the vendor's certificates as AMD's service does, and the VCEKs of
+// the given guests' machines.
+func (s *SNPVendor) KDS(statements func() SNPStatements, guests ...*SNPGuest) http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /vcek/v1/"+string(s.product)+"/{hwid}", func(w http.ResponseWriter, r *http.Request) {
+		for _, g := range guests {
+			signer, err := sevsnp.ParseSigner(g.cert)
+			if err != nil || hex.EncodeToString(signer.HWID) != r.PathValue("hwid") {
+				continue
+			}
+			if t := signer.TCB; r.URL.RawQuery != fmt.Sprintf("blSPL=%d&teeSPL=%d&snpSPL=%d&ucodeSPL=%d", t.BootLoader, t.TEE, t.SNP, t.Microcode) {
+				continue
+			}
+			if block, _ := pem.Decode(g.cert); block != nil {
+				w.Write(block.Bytes)
+				return
+			}
+		}
+		http.NotFound(w, r)
+	})
 	for _, family := range []string{"vcek", "vlek"} {
 		get := func(w http.ResponseWriter, pick func(*sevsnp.Collateral) []byte) {
 			st := statements()
