@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
@@ -15,6 +16,28 @@ import (
 	"github.com/cocoon-network/cocoon/internal/wire/mux"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
+
+// Converse runs a connection to a proxy until it ends: the mux, and beside it
+// the conversation, which begins when the transport is up. An error of either
+// ends both; it is returned.
+func Converse(ctx context.Context, c *mux.Conn, conversation func(context.Context) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		select {
+		case <-c.Ready():
+		case <-ctx.Done():
+			return
+		}
+		if err := conversation(ctx); err != nil {
+			stop(err)
+		}
+	})
+	stop(c.Run(ctx))
+	return context.Cause(ctx)
+}
 
 // Ask sends a query and decodes its answer as T, within limit.
 func Ask[T schema.Object](ctx context.Context, c *mux.Conn, limit time.Duration, fn schema.Object) (T, error) {

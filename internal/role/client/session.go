@@ -25,7 +25,7 @@ import (
 // session is one connection to a proxy (spec network-protocol 4.2).
 type session struct {
 	c    *Client
-	ctx  context.Context // ends with the session
+	ctx  context.Context
 	conn *mux.Conn
 	peer tee.Peer
 	snap *registry.Snapshot
@@ -61,20 +61,15 @@ func (c *Client) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	s := &session{c: c, ctx: ctx, peer: nc.Peer, snap: snap, requests: map[cocoon.RequestID]*role.Queue{}}
 	s.conn = mux.New(nc, mux.Config{Side: mux.Dialer, Level: nc.Peer.Level, Handler: s, Logger: c.log})
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() {
-		if err := s.converse(ctx, ready); err != nil {
-			stop(err)
-		}
-	})
-	err = s.conn.Run(ctx)
-	stop(err)
-	c.remove(s)
+	defer s.close()
+	return role.Converse(ctx, s.conn, func(ctx context.Context) error { return s.converse(ctx, ready) })
+}
+
+// close fails the calls that are still running.
+func (s *session) close() {
+	s.c.remove(s)
 	s.mu.Lock()
 	s.ended = true
 	queues := make([]*role.Queue, 0, len(s.requests))
@@ -85,18 +80,12 @@ func (c *Client) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	for _, q := range queues {
 		q.Close(errProxyLost)
 	}
-	return context.Cause(ctx)
 }
 
 // errProxyLost ends the calls of a connection that ended.
 var errProxyLost = errors.New("the proxy's connection ended")
 
 func (s *session) converse(ctx context.Context, ready func()) error {
-	select {
-	case <-s.conn.Ready():
-	case <-ctx.Done():
-		return nil
-	}
 	if err := s.handshake(ctx); err != nil {
 		return err
 	}

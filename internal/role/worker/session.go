@@ -21,7 +21,7 @@ import (
 // session is one connection to a proxy.
 type session struct {
 	w    *Worker
-	ctx  context.Context // ends with the session
+	ctx  context.Context
 	conn *mux.Conn
 	peer tee.Peer
 	snap *registry.Snapshot // what the contracts of this session derive from
@@ -52,30 +52,14 @@ func (w *Worker) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	s := &session{w: w, ctx: ctx, peer: nc.Peer, snap: snap, requests: map[cocoon.RequestID]*request{}}
 	s.conn = mux.New(nc, mux.Config{Side: mux.Dialer, Level: nc.Peer.Level, Handler: s, Logger: w.log})
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() {
-		if err := s.converse(ctx, ready); err != nil {
-			stop(err)
-		}
-	})
-	err = s.conn.Run(ctx)
-	stop(err)
-	s.close()
-	return context.Cause(ctx)
+	defer s.close()
+	return role.Converse(ctx, s.conn, func(ctx context.Context) error { return s.converse(ctx, ready) })
 }
 
 // converse does the handshake and then keeps payments up to date.
 func (s *session) converse(ctx context.Context, ready func()) error {
-	select {
-	case <-s.conn.Ready():
-	case <-ctx.Done():
-		return nil
-	}
 	if err := s.handshake(ctx); err != nil {
 		return err
 	}
