@@ -371,6 +371,12 @@ func (c *Client) proveOrigin(ctx context.Context, s *server, h header, mark bloc
 		return nil
 	}
 	was, err := c.proveSeqno(ctx, s, h, mark.seqno)
+	if errors.Is(err, ErrRefused) {
+		// Servers keep blocks for days only. That the number does not go back
+		// is certain anyway.
+		c.cfg.Logger.Info("high-water mark not compared, the server no longer has the block", "server", s.Address, "block", mark.seqno)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -111,6 +111,32 @@ func TestOldHead(t *testing.T) {
 	}
 }
 
+// TestForgottenMark lets a server refuse the block of the mark, as one does
+// that keeps blocks for some days only.
+func TestForgottenMark(t *testing.T) {
+	chain := startChain(t, nil)
+	dir := t.TempDir()
+	c, err := Open(t.Context(), Config{GlobalConfig: chain.GlobalConfig(), Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	seen := c.LastHead().Seqno
+	waitSeqno(t, chain, seen+2)
+	l := startLiar(t, chain, func(query, answer tl.Serializable) tl.Serializable {
+		if _, ok := query.(ton.LookupBlock); ok {
+			return ton.LSError{Code: 651, Text: "block is not in the database"}
+		}
+		return answer
+	})
+	again := open(t, Config{GlobalConfig: chain.GlobalConfig(), Dir: dir, Servers: []Server{l.Server}})
+	if b := again.LastHead(); b.Seqno <= seen {
+		t.Errorf("block %d after block %d", b.Seqno, seen)
+	}
+}
+
 // TestRollback gives a client a mark that its chain does not contain.
 func TestRollback(t *testing.T) {
 	chain := startChain(t, nil)
