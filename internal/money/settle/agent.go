@@ -79,6 +79,9 @@ type agent struct {
 	flying   []flight
 	failed   map[cocoon.Address]time.Time // receivers that refused an action
 	failures int
+	departed []cocoon.Address // receivers of what has left the wallet since the last round
+	pending  []Action         // of the send whose fate is unknown
+	lost     []Action         // of sends that were never executed after all
 }
 
 // flight is a message on its way that an action gave rise to.
@@ -136,7 +139,7 @@ func (a *agent) settled(ctx context.Context, p party) error {
 	a.mu.Unlock()
 	for {
 		busy, err := a.round(ctx, p)
-		if err != nil {
+		if err != nil && !errors.Is(err, wallet.ErrPending) {
 			return err
 		}
 		if !busy {
@@ -158,7 +161,18 @@ func (a *agent) settled(ctx context.Context, p party) error {
 // perform sends one action on demand and waits until it is complete. It fails
 // with ErrRefused if the contract does not take it.
 func (a *agent) perform(ctx context.Context, p party, act Action) error {
-	return a.settled(ctx, &errand{p, act, false})
+	a.mu.Lock()
+	a.lost = nil // of earlier sends
+	a.mu.Unlock()
+	if err := a.settled(ctx, &errand{p, act, false}); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if slices.Contains(a.lost, act) {
+		return fmt.Errorf("%v was sent and never executed: %w", act, wallet.ErrExpired)
+	}
+	return nil
 }
 
 // errand is a party that has a single action in mind.
@@ -190,13 +204,21 @@ func (a *agent) round(ctx context.Context, p party) (busy bool, err error) {
 		case errors.Is(err, wallet.ErrPending), ctx.Err() != nil:
 			return true, err
 		case err != nil && !errors.Is(err, wallet.ErrNothing):
-			a.log.Warn("a message of an earlier run was not carried out", "error", err)
+			a.log.Warn("an earlier message was not carried out", "error", err)
 		}
 		a.resumed = true
 	}
 	if err := a.deliveries(ctx); err != nil {
 		return false, err
 	}
+	// What became of a send of unknown fate shows in the wallet's transactions,
+	// whoever brought it to its end.
+	for _, act := range a.pending {
+		if !slices.Contains(a.departed, act.To) {
+			a.lost = append(a.lost, act)
+		}
+	}
+	a.pending, a.departed = nil, nil
 	actions, err := p.plan(ctx)
 	if err != nil {
 		return false, err
@@ -226,6 +248,10 @@ func (a *agent) round(ctx context.Context, p party) (busy bool, err error) {
 		// Not all at once; perhaps the most important one alone.
 		messages, chosen = messages[:1], chosen[:1]
 		sent, err = a.wallet.Send(ctx, messages)
+	}
+	// A send of unknown fate must be known before anything is decided again.
+	if a.resumed = err == nil; errors.Is(err, wallet.ErrPending) {
+		a.pending = chosen
 	}
 	for _, act := range chosen {
 		if err == nil {
@@ -259,7 +285,7 @@ func (a *agent) underWay(to cocoon.Address) bool {
 	return slices.ContainsFunc(a.flying, func(f flight) bool { return f.action == to })
 }
 
-// deliveries brings flying up to date with the chain.
+// deliveries brings departed and flying up to date with the chain.
 func (a *agent) deliveries(ctx context.Context) error {
 	acc, err := a.chain.Account(ctx, a.wallet.Address())
 	if err != nil {
@@ -275,6 +301,7 @@ func (a *agent) deliveries(ctx context.Context) error {
 			for _, m := range tx.Out {
 				if !m.External && a.now().Sub(tx.Time) < deliveryLimit {
 					a.flying = append(a.flying, flight{m.Dest, m.Dest, m.Hash, tx.LT, tx.Time})
+					a.departed = append(a.departed, m.Dest)
 				}
 			}
 		}

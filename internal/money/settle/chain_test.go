@@ -313,35 +313,71 @@ func (c *memoryChain) worker(s *bindings.WorkerStorage, in access.Message, m bin
 		Payment: &bindings.WorkerPayment{Worker: d * fee, Proxy: d * (price - fee), ExcessTo: p.ExcessTo}})}, 0
 }
 
-// memoryWallet sends at once, as a proven send looks when it returns.
+// memoryWallet sends at once, as a proven send looks when it returns. A flaky
+// one leaves the fate of the next send open: it is executed when somebody asks
+// again, as an outbox does.
 type memoryWallet struct {
-	chain *memoryChain
-	addr  cocoon.Address
-	sent  int // messages
+	chain     *memoryChain
+	addr      cocoon.Address
+	sent      int // messages
+	flaky     bool
+	leftover  []wallet.Message
+	expires   bool // the leftover is never executed
+	elsewhere bool // another process brings the leftover to its end first
 }
 
 func (w *memoryWallet) Address() cocoon.Address { return w.addr }
 
 func (w *memoryWallet) Resume(context.Context) (wallet.Sent, error) {
-	return wallet.Sent{}, wallet.ErrNothing
+	w.chain.mu.Lock()
+	defer w.chain.mu.Unlock()
+	if w.leftover != nil && w.elsewhere {
+		if w.elsewhere = false; w.expires {
+			w.expires, w.leftover = false, nil
+		} else if _, err := w.execute(&w.leftover); err != nil {
+			return wallet.Sent{}, err
+		}
+	}
+	if w.leftover == nil {
+		return wallet.Sent{}, wallet.ErrNothing
+	}
+	if w.expires {
+		w.expires, w.leftover = false, nil
+		return wallet.Sent{}, wallet.ErrExpired
+	}
+	return w.execute(&w.leftover)
 }
 
 func (w *memoryWallet) Send(_ context.Context, messages []wallet.Message) (wallet.Sent, error) {
+	w.chain.mu.Lock()
+	defer w.chain.mu.Unlock()
 	if len(messages) > bindings.MaxWalletMessages {
 		w.chain.t.Fatalf("%d messages at once", len(messages))
 	}
-	w.chain.mu.Lock()
-	defer w.chain.mu.Unlock()
+	if w.leftover != nil {
+		if _, err := w.execute(&w.leftover); err != nil {
+			return wallet.Sent{}, err
+		}
+	}
+	if w.flaky {
+		w.flaky, w.leftover = false, messages
+		return wallet.Sent{}, wallet.ErrPending
+	}
+	return w.execute(&messages)
+}
+
+func (w *memoryWallet) execute(messages *[]wallet.Message) (wallet.Sent, error) {
 	var out []pendingMessage
 	var sum coins.Nano
-	for _, m := range messages {
+	for _, m := range *messages {
 		sum += m.Amount
 		out = append(out, pendingMessage{access.Message{Dest: m.To, Value: m.Amount, Body: m.Body}, m.Init != nil})
 	}
+	*messages = nil
 	if sum > w.chain.account(w.addr).balance {
 		return wallet.Sent{}, wallet.ErrUnfit
 	}
-	w.sent += len(messages)
+	w.sent += len(out)
 	tx := w.chain.transact(w.addr, nil, 0, true, out)
 	return wallet.Sent{LT: tx.LT}, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 	"github.com/cocoon-network/cocoon/internal/money/ledger"
@@ -356,6 +357,45 @@ func TestRetirement(t *testing.T) {
 	})
 }
 
+// TestPendingTopUp loses sight of a deposit on its way: it is not made twice.
+func TestPendingTopUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		w.opened(w.proxy(l, nil))
+		w.clientStorage().Balance = 0
+		c := w.client(memoryViews{w.clientContract: {}}, ClientPolicy{TopUp: ton, Budget: ton})
+		w.clientWallet.flaky = true
+		if _, err := c.round(t.Context(), c); !errors.Is(err, wallet.ErrPending) {
+			t.Errorf("a send of unknown fate: %v", err)
+		}
+		w.rounds(c.agent, c, 5)
+		if s := w.clientStorage(); s.Balance != ton {
+			t.Errorf("deposited %v", s.Balance)
+		}
+		// On command, the same: done once, or known to be not done.
+		w.clientWallet.flaky = true
+		w.must(c.TopUp(t.Context(), w.clientContract, ton))
+		w.clientWallet.flaky, w.clientWallet.expires = true, true
+		if err := c.TopUp(t.Context(), w.clientContract, ton); !errors.Is(err, wallet.ErrExpired) {
+			t.Errorf("a deposit that expired: %v", err)
+		}
+		if s := w.clientStorage(); s.Balance != 2*ton {
+			t.Errorf("deposited %v", s.Balance)
+		}
+		w.clientWallet.flaky, w.clientWallet.elsewhere = true, true
+		w.must(c.TopUp(t.Context(), w.clientContract, ton))
+		w.clientWallet.flaky, w.clientWallet.elsewhere, w.clientWallet.expires = true, true, true
+		if err := c.TopUp(t.Context(), w.clientContract, ton); !errors.Is(err, wallet.ErrExpired) {
+			t.Errorf("a deposit that expired in another process: %v", err)
+		}
+		if s := w.clientStorage(); s.Balance != 3*ton {
+			t.Errorf("deposited %v", s.Balance)
+		}
+	})
+}
+
 // TestRetireNothing retires a contract that was never deployed.
 func TestRetireNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -632,16 +672,21 @@ func TestRestarts(t *testing.T) {
 					l, closed = w.openLedger(w.dir)
 					p = w.proxy(l, tiny)
 				case 1:
-					w.chain.stuck = !w.chain.stuck
+					if w.chain.stuck = !w.chain.stuck; w.chain.stuck {
+						w.proxyWallet.flaky = true
+					}
 				case 2:
 					tokens := r.Int64N(1000)
 					used += tokens
 					w.charge(l, byte(n), tokens)
 				default:
-					w.rounds(p.agent, p, 1)
+					if _, err := p.round(t.Context(), p); err != nil && !errors.Is(err, wallet.ErrPending) {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
 				}
 			}
-			w.chain.stuck = false
+			w.chain.stuck, w.proxyWallet.flaky = false, false
 			w.must(p.Settle(t.Context()))
 			w.rounds(p.agent, p, 3)
 			if s := w.clientStorage(); int64(s.Tokens) != used || s.Balance != 5*ton-coins.Nano(used)*20 {
