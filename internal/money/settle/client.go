@@ -253,13 +253,12 @@ func (c *Client) plan(ctx context.Context) ([]Action, error) {
 func (c *Client) observe(ctx context.Context, snap *registry.Snapshot, contract, proxy cocoon.Address) (ClientState, error) {
 	s := ClientState{
 		Now: c.now(), Policy: c.cfg.Policy, Contract: contract, SecretHash: c.cfg.SecretHash(contract), Settle: c.hurry,
-		Signed: c.cfg.Views.View(contract).Best().Tokens, MinStake: snap.Params.MinClientStake, Wanted: proxy != cocoon.Address{},
+		Signed: c.cfg.Views.View(contract).Best().Tokens, Wanted: proxy != cocoon.Address{},
 	}
 	acc, err := c.chain.Account(ctx, contract)
 	if err != nil {
 		return s, err
 	}
-	s.Balance = acc.Balance
 	if acc.Deployed() {
 		if s.Storage, err = bindings.DecodeClient(acc.Data); err != nil {
 			return s, err

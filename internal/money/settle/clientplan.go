@@ -25,15 +25,12 @@ type ClientState struct {
 	Contract cocoon.Address
 	// Storage is nil while the contract is not deployed.
 	Storage *bindings.ClientStorage
-	Balance coins.Nano // of the contract itself: gas only
 	// Proxy is the storage of its proxy contract, nil if not deployed.
 	Proxy *bindings.ProxyStorage
 	// PoolPays says that the proxy contract pays refunds after its close.
 	PoolPays bool
 	// Wanted says that a proxy asked for the contract; it is deployed then.
 	Wanted bool
-	// MinStake is the stake a new contract begins with.
-	MinStake coins.Nano
 	// SecretHash is what the contract should hold.
 	SecretHash [32]byte
 	// Signed is the counter of the best signed payment, 0 = none.
