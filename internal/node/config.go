@@ -130,6 +130,11 @@ type Runtime struct {
 	// PowDifficulty is the proof of work asked of those who connect; 0 = 20,
 	// -1 = none.
 	PowDifficulty int `toml:"pow_difficulty"`
+	// CollateralURL is the PCCS or PCS that TDX collateral is fetched from; "" =
+	// the vendor's. It is trusted by signature and date alone. With
+	// CollateralOffline only what the folder holds is used.
+	CollateralURL     string `toml:"collateral_url"`
+	CollateralOffline bool   `toml:"collateral_offline"`
 	// SimulatedSeed is the file with the simulated vendor's secret: the
 	// "hardware" of a simulated guest. SimulatedMachine names its processor.
 	SimulatedSeed    string `toml:"simulated_seed"`

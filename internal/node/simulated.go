@@ -9,15 +9,29 @@ import (
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
 )
 
-// simulatedAttester makes this process a guest of the simulated vendor.
-func simulatedAttester(c *Config) (ratls.Attester, error) {
+// vendor is the simulated vendor that this machine's processes share.
+func vendor(c *Config) (*simulated.Vendor, error) {
 	seed, err := readSecret(c.Runtime.SimulatedSeed)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: runtime.simulated_seed: %w", err)
 	}
-	v, err := simulated.New(seed)
+	return simulated.New(seed)
+}
+
+// simulatedAttester makes this process a guest of the simulated vendor.
+func simulatedAttester(c *Config) (ratls.Attester, error) {
+	v, err := vendor(c)
 	if err != nil {
 		return nil, err
 	}
 	return v.NewGuest(simulated.GuestConfig{Machine: c.Runtime.SimulatedMachine, Registers: simulated.Image(c.Measured.SimulatedImage)})
+}
+
+// simulatedEndorser makes the simulated vendor's statements.
+func simulatedEndorser(c *Config) (ratls.Endorser, error) {
+	v, err := vendor(c)
+	if err != nil {
+		return nil, err
+	}
+	return simulated.Endorser{Vendor: v}, nil
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/cocoon-network/cocoon/internal/tee/ratls"
 )
 
-func simulatedAttester(*Config) (ratls.Attester, error) {
-	return nil, errors.New("configuration: measured.evidence: this build has no simulated platform")
-}
+var errNoSimulated = errors.New("configuration: this build has no simulated platform: measured.evidence and measured.accept must name real hardware")
+
+func simulatedAttester(*Config) (ratls.Attester, error) { return nil, errNoSimulated }
+
+func simulatedEndorser(*Config) (ratls.Endorser, error) { return nil, errNoSimulated }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 
 	"github.com/cocoon-network/cocoon"
@@ -13,6 +14,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/tee/endorse"
 	"github.com/cocoon-network/cocoon/internal/tee/ratls"
 	"github.com/cocoon-network/cocoon/internal/tee/router"
 )
@@ -91,10 +93,30 @@ func ratlsConfig(c *Config, peer cocoon.Role, id *ratls.Identity, log *slog.Logg
 		// Clients prove themselves by their login, not by evidence.
 		policy = attest.OpenPolicy()
 	}
+	end, err := endorser(c, policy, log)
+	if err != nil {
+		return ratls.Config{}, err
+	}
 	return ratls.Config{
+		Endorser: end,
 		Identity: id, Policy: policy, PeerRole: peer, GlobalID: c.Measured.GlobalID,
 		Difficulty: c.Runtime.PowDifficulty, Log: log,
 	}, nil
+}
+
+// endorser finds the vendors' statements that belong to a peer's evidence.
+// Where they come from does not matter: they are signed and dated.
+func endorser(c *Config, policy *attest.Policy, log *slog.Logger) (ratls.Endorser, error) {
+	if policy.Accepts(attest.Simulated) && c.Runtime.SimulatedSeed != "" {
+		return simulatedEndorser(c)
+	}
+	if !slices.ContainsFunc(policy.Kinds, attest.Kind.Real) {
+		return nil, nil
+	}
+	return endorse.New(endorse.Config{
+		Roots: policy.Roots, Dir: filepath.Join(c.Runtime.Dir, "collateral"),
+		PCS: c.Runtime.CollateralURL, Offline: c.Runtime.CollateralOffline, Log: log,
+	}), nil
 }
 
 // dialer makes connections to proxies: itself, or through a router.
