@@ -4,44 +4,39 @@ package demo
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
-	"sync"
 )
 
-// Transport serves s in memory: each request travels as HTTP/1.1 over a pipe,
-// so streaming, cancellation and header handling are those of a real engine,
-// without a port. The server side lives as long as a connection is open.
+// Transport serves s in memory: each request travels as HTTP/1.1 over a pipe
+// of its own, so streaming, cancellation and header handling are those of a
+// real engine, without a port. Nothing outlives the requests.
 func (s *Server) Transport() http.RoundTripper {
-	l := &pipeListener{conns: make(chan net.Conn)}
 	srv := &http.Server{Handler: s}
-	var start sync.Once
 	return &http.Transport{
-		DisableCompression:  true,
-		DisableKeepAlives:   true, // a pipe costs nothing; a closed one stops the engine
-		MaxIdleConnsPerHost: -1,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			start.Do(func() { go srv.Serve(l) })
+		DisableCompression: true,
+		DisableKeepAlives:  true, // a pipe costs nothing, and closing it stops the engine
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
 			near, far := net.Pipe()
-			select {
-			case l.conns <- far:
-				return near, nil
-			case <-ctx.Done():
-				near.Close()
-				return nil, ctx.Err()
-			}
+			// Serve hands the one connection to its own goroutine and returns.
+			go srv.Serve(&oneConn{far})
+			return near, nil
 		},
 	}
 }
 
-// pipeListener hands one end of each pipe to the server.
-type pipeListener struct{ conns chan net.Conn }
+// oneConn is a listener that accepts one connection.
+type oneConn struct{ c net.Conn }
 
-func (l *pipeListener) Accept() (net.Conn, error) { return <-l.conns, nil }
-func (l *pipeListener) Close() error              { return nil }
-func (l *pipeListener) Addr() net.Addr            { return pipeAddr{} }
+func (l *oneConn) Accept() (net.Conn, error) {
+	if l.c == nil {
+		return nil, io.EOF
+	}
+	c := l.c
+	l.c = nil
+	return c, nil
+}
 
-type pipeAddr struct{}
-
-func (pipeAddr) Network() string { return "pipe" }
-func (pipeAddr) String() string  { return "demo-engine" }
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "demo-engine", Net: "pipe"} }
