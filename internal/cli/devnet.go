@@ -176,8 +176,9 @@ func (a *app) serveGateway(ctx context.Context, addr string, config []byte, noti
 func (a *app) devnetFaucetCommand() *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
-		Use:   "faucet ADDRESS AMOUNT",
-		Short: "Pay worthless coins of the running development chain to an address",
+		Use:     "faucet ADDRESS AMOUNT",
+		Short:   "Pay worthless coins of the running development chain to an address",
+		Example: "  cocoon devnet faucet UQ... 25",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usageError{errors.New("an address and an amount are needed, as in `cocoon devnet faucet EQ... 25`")}

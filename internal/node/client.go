@@ -13,6 +13,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/contracts"
 	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/settle"
@@ -115,6 +116,7 @@ func newClientSettler(c *Config, ch *chain, w *wallet.Wallet, book *views, secre
 	}
 	return settle.NewClient(settle.ClientConfig{
 		Config: ch.settling(c, w, log), Policy: settle.ClientPolicy{TopUp: topUp, Budget: budget}, Source: ch, Views: book,
+		PoolCodes:  [][32]byte{contracts.Hashes()["proxy"]},
 		SecretHash: func(contract cocoon.Address) [32]byte { return sha256.Sum256([]byte(secret(contract))) },
 	})
 }
