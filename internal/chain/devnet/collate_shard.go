@@ -29,6 +29,13 @@ type lane struct {
 	stat *cell.Cell
 }
 
+// exists reports whether there is an account: a deleted one's last state still
+// names its last transaction, which the next block must not know of.
+func (l lane) exists() bool {
+	st := l.acc.State()
+	return st.IsValid && st.Status != tlb.AccountStatusNonExist
+}
+
 // intMsg is an internal message on its way to a basechain account.
 type intMsg struct {
 	lt   uint64
@@ -418,7 +425,6 @@ func (s *collation) finish(now uint32, seed hash, prevRef extRef, head *block) (
 		if err != nil {
 			return nil, nil, err
 		}
-		gone := !t.acc.State().IsValid || t.acc.State().Status == tlb.AccountStatusNonExist
 		update := cell.BeginCell().MustStoreUInt(0x72, 8).
 			MustStoreSlice(t.old.Hash(), 256).MustStoreSlice(sh.Account.Hash(), 256).EndCell()
 		v := cell.BeginCell().MustStoreUInt(5, 4).MustStoreSlice(a[:], 256).
@@ -426,7 +432,7 @@ func (s *collation) finish(now uint32, seed hash, prevRef extRef, head *block) (
 		if err := blocks.Set(key256(a), v); err != nil {
 			return nil, nil, fmt.Errorf("account block: %w", err)
 		}
-		if !gone {
+		if t.exists() {
 			err = s.accounts.Set(key256(a), t.acc.ShardAccountCell())
 		} else if v, e := lookup(s.accounts.AugmentedDictionary, a); e != nil {
 			err = e

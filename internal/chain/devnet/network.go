@@ -314,7 +314,9 @@ func (n *network) commit(now uint32, shard *block, st *shardState, lanes map[has
 			clear(n.lanes)
 		}
 		for a, l := range lanes {
-			n.lanes[a] = l
+			if n.lanes[a] = l; !l.exists() {
+				delete(n.lanes, a)
+			}
 		}
 	}
 	for _, b := range blocks {

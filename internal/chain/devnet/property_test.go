@@ -161,6 +161,7 @@ func TestRandomMessages(t *testing.T) {
 		t.Errorf("only %d messages and %d transactions: too few to mean much", accepted, txs)
 	}
 	checkSupply(t, n, supplied)
+	checkLinks(t, n)
 
 	head, shard, master := c.Head(), n.shard.root.HashKey(), n.master.root.HashKey()
 	if err := c.Close(); err != nil {
@@ -189,6 +190,44 @@ func TestRandomMessages(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// checkLinks follows every account: each transaction names the one before it,
+// and logical time grows. An account that is gone when a block ends starts
+// anew in a later one, as if it had never been.
+func checkLinks(t *testing.T, n *network) {
+	t.Helper()
+	last := map[hash]txID{} // hash and LT of the account's last transaction
+	deleted := 0
+	for _, b := range n.shards[1:] {
+		root, err := n.blockRoot(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, id := range b.txs {
+			c, err := b.transaction(root, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var tx tlb.Transaction
+			if err := tlb.Parse(&tx, c); err != nil {
+				t.Fatal(err)
+			}
+			want := last[id.account]
+			if hash(tx.PrevTxHash) != want.account || tx.PrevTxLT != want.lt || tx.LT <= want.lt {
+				t.Fatalf("block %d, account %x: transaction %d follows %d, its last was %d", b.seqno(), id.account[:4], tx.LT, tx.PrevTxLT, want.lt)
+			}
+			last[id.account] = txID{cellHash(c), tx.LT}
+			ends := i+1 == len(b.txs) || b.txs[i+1].account != id.account
+			if ends && tx.EndStatus == tlb.AccountStatusNonExist {
+				delete(last, id.account)
+				deleted++
+			}
+		}
+	}
+	if deleted == 0 {
+		t.Error("no account was ever deleted: the test lost a case")
 	}
 }
 
