@@ -55,7 +55,12 @@ func openChain(ctx context.Context, c *Config, log *slog.Logger) (*chain, error)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: measured.ton_config: %w", err)
 	}
-	client, err := access.Open(ctx, access.Config{GlobalConfig: b, Dir: filepath.Join(c.Runtime.Dir, "chain"), Logger: log})
+	dir := filepath.Join(c.Runtime.Dir, "chain")
+	checkpoint, err := checkpointKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	client, err := access.Open(ctx, access.Config{GlobalConfig: b, Dir: dir, CheckpointKey: checkpoint, Logger: log})
 	if err != nil {
 		return nil, err
 	}

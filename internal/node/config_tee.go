@@ -44,3 +44,7 @@ func checkEngine(engine string) error {
 	}
 	return fmt.Errorf("measured.engine %q is not a loopback address or a Unix socket", engine)
 }
+
+// checkpointKey is none: the disk is the host's, so every start proves the way
+// from the measured init block.
+func checkpointKey(string) ([]byte, error) { return nil, nil }
