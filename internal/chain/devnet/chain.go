@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,8 +44,8 @@ type Config struct {
 	// configuration file for clients. It is created if need be, and one
 	// process uses it at a time.
 	Dir string
-	// Listen is the liteserver's TCP address; empty means a free port on
-	// 127.0.0.1.
+	// Listen is the liteserver's TCP address; empty means 127.0.0.1:0. Port 0
+	// is the one used last if it is free, or else any.
 	Listen string
 	// GlobalID is the network's global id; 0 means DefaultGlobalID. A
 	// directory keeps the one it was created with.
@@ -173,7 +174,7 @@ func (c *Chain) open() error {
 	if last := time.Unix(int64(c.net.head().utime), 0); last.After(c.cfg.Now()) {
 		c.ahead = last.Sub(c.cfg.Now())
 	}
-	ln, err := net.Listen("tcp", c.cfg.Listen)
+	ln, err := c.listen()
 	if err != nil {
 		c.net.store.close()
 		return fmt.Errorf("devnet: %w", err)
@@ -185,6 +186,33 @@ func (c *Chain) open() error {
 		return err
 	}
 	return nil
+}
+
+// listen binds the port. Clients that know the address from before find it
+// again where that is possible.
+func (c *Chain) listen() (net.Listener, error) {
+	if host, port, err := net.SplitHostPort(c.cfg.Listen); err == nil && port == "0" {
+		if last := lastPort(c.cfg.Dir); last != 0 {
+			if ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(last))); err == nil {
+				return ln, nil
+			}
+		}
+	}
+	return net.Listen("tcp", c.cfg.Listen)
+}
+
+// lastPort is the port in the directory's global configuration, 0 if there is
+// none.
+func lastPort(dir string) int {
+	b, err := os.ReadFile(GlobalConfigPath(dir))
+	if err != nil {
+		return 0
+	}
+	var cfg liteclient.GlobalConfig
+	if json.Unmarshal(b, &cfg) != nil || len(cfg.Liteservers) == 0 || cfg.Liteservers[0].Port>>16 != 0 {
+		return 0
+	}
+	return cfg.Liteservers[0].Port
 }
 
 func genesisPath(dir string) string { return filepath.Join(dir, "genesis.json") }

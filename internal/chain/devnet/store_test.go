@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,6 +149,36 @@ func TestDirectoryIsUsedOnce(t *testing.T) {
 	if other, err := Open(Config{Dir: dir}); err == nil {
 		other.Close()
 		t.Error("a second chain opened the same directory")
+	}
+}
+
+func TestPortIsUsedAgainIfFree(t *testing.T) {
+	dir := t.TempDir()
+	if got := lastPort(dir); got != 0 {
+		t.Errorf("a new directory remembers port %d", got)
+	}
+	c, err := Open(Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := c.Addr().(*net.TCPAddr).Port
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := lastPort(dir); got != port {
+		t.Errorf("the directory remembers port %d, want %d", got, port)
+	}
+	ln, err := net.Listen("tcp", c.Addr().String())
+	if err != nil {
+		t.Skipf("another process took the port meanwhile: %v", err)
+	}
+	defer ln.Close()
+	if c, err = Open(Config{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := c.Addr().(*net.TCPAddr).Port; got == port {
+		t.Errorf("port %d is used twice", got)
 	}
 }
 
