@@ -32,9 +32,12 @@ func (e *Example) Held() bool {
 }
 
 // gen produces the corpus from one random stream.
-type gen struct{ *rand.Rand }
+type gen struct {
+	*rand.Rand
+	stage int // 0 or 1
+}
 
-func newGen(seed uint64) *gen { return &gen{rand.New(rand.NewPCG(seed, 0xC0C001))} }
+func newGen(seed uint64) *gen { return &gen{Rand: rand.New(rand.NewPCG(seed, 0xC0C001))} }
 
 func pick[T any](g *gen, s []T) T { return s[g.IntN(len(s))] }
 
@@ -51,22 +54,24 @@ const (
 
 type text4 [langs]string
 
+// classes lists the kinds of examples with their share in each stage. The
+// second stage, when facts are known, works on what must be copied.
 var classes = []struct {
 	name   string
-	weight int
+	weight [2]int
 	make   func(*gen) Example
 }{
-	{"facts", 18, (*gen).facts},
-	{"smalltalk", 9, (*gen).smalltalk},
-	{"translate", 20, (*gen).translate},
-	{"summary", 17, (*gen).summary},
-	{"replies", 8, (*gen).replies},
-	{"label", 7, (*gen).label},
-	{"fix", 4, (*gen).fix},
-	{"sum", 6, (*gen).sum},
-	{"capital", 4, (*gen).capital},
-	{"other", 9, (*gen).other},
-	{"text", 3, (*gen).plain},
+	{"facts", [2]int{18, 8}, (*gen).facts},
+	{"smalltalk", [2]int{9, 5}, (*gen).smalltalk},
+	{"translate", [2]int{20, 24}, (*gen).translate},
+	{"summary", [2]int{17, 30}, (*gen).summary},
+	{"replies", [2]int{8, 7}, (*gen).replies},
+	{"label", [2]int{7, 4}, (*gen).label},
+	{"fix", [2]int{4, 10}, (*gen).fix},
+	{"sum", [2]int{6, 5}, (*gen).sum},
+	{"capital", [2]int{4, 4}, (*gen).capital},
+	{"other", [2]int{9, 6}, (*gen).other},
+	{"text", [2]int{3, 2}, (*gen).plain},
 }
 
 // next returns a random example; one in eight continues over several turns.
@@ -89,11 +94,11 @@ func (g *gen) next() Example {
 func (g *gen) single() Example {
 	total := 0
 	for _, c := range classes {
-		total += c.weight
+		total += c.weight[g.stage]
 	}
 	n := g.IntN(total)
 	for _, c := range classes {
-		if n -= c.weight; n < 0 {
+		if n -= c.weight[g.stage]; n < 0 {
 			e := c.make(g)
 			e.Class = c.name
 			if e.System == "" && e.Text == "" && g.IntN(2) == 0 {

@@ -31,14 +31,19 @@ func mainErr(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("train", flag.ContinueOnError)
 	dir := fs.String("dir", "run", "folder of checkpoint and model.gguf")
 	steps := fs.Int("steps", 1500, "steps of this run")
+	halt := fs.Int("halt", 0, "stop after this many steps of the schedule; 0 = all")
 	batch := fs.Int("batch", 3072, "tokens a step")
 	peak := fs.Float64("lr", 3e-3, "peak learning rate")
 	seed := fs.Uint64("seed", 1, "seed of corpus order; weights use it only when there is no -from")
+	stage := fs.Int("stage", 1, "mix of the corpus: 1 all alike, 2 more of what must be copied")
 	from := fs.String("from", "", "checkpoint to start from, for a second run")
 	what := fs.String("do", "train", "train, eval or corpus")
 	n := fs.Int("n", 40, "corpus: examples to print; eval: examples a class")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if *stage != 1 && *stage != 2 {
+		return fmt.Errorf("unknown -stage %d: want 1 or 2", *stage)
 	}
 	switch *what {
 	case "corpus":
@@ -55,7 +60,7 @@ func mainErr(args []string, out io.Writer) error {
 		}
 		return evaluate(out, m, tokenizer(), *n)
 	case "train":
-		return train(*dir, *from, *steps, *batch, *peak, *seed)
+		return training{*dir, *from, *steps, *halt, *batch, *peak, *seed, *stage - 1}.train()
 	}
 	return fmt.Errorf("unknown -do %q: want train, eval or corpus", *what)
 }
@@ -85,32 +90,47 @@ func tokenizer() *Tokenizer {
 	return trainBPE(counts, shape.Vocab)
 }
 
-func train(dir, from string, steps, batch int, peak float64, seed uint64) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// training is one run. Its schedule is a warm-up of 100 steps and a cosine
+// over steps, of which halt are done.
+type training struct {
+	dir, from          string
+	steps, halt, batch int
+	peak               float64
+	seed               uint64
+	stage              int
+}
+
+func (r training) train() error {
+	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return err
 	}
 	tok := tokenizer()
 	if tok.Size() != shape.Vocab {
 		return fmt.Errorf("the corpus gives %d tokens, want %d", tok.Size(), shape.Vocab)
 	}
-	m := NewModel(shape, rand.New(rand.NewPCG(seed, 2)))
-	if from != "" {
+	m := NewModel(shape, rand.New(rand.NewPCG(r.seed, 2)))
+	if r.from != "" {
 		var err error
-		if m, _, err = load(from); err != nil {
+		if m, _, err = load(r.from); err != nil {
 			return err
 		}
 	}
 	log.Printf("%d parameters, %d tokens in the vocabulary, vector kernels %v", m.Count(), tok.Size(), vectorised)
-	g := newGen(seed)
+	g := newGen(r.seed)
+	g.stage = r.stage
 	workers := [2]*Worker{NewWorker(m), NewWorker(m)}
 	start, tokens := time.Now(), 0
 	var smooth float64
-	for step := range steps {
-		lr := peak * min(1, float64(step+1)/100) * (0.02 + 0.98*0.5*(1+math.Cos(math.Pi*float64(step)/float64(steps))))
+	last := r.steps
+	if r.halt > 0 {
+		last = min(last, r.halt)
+	}
+	for step := range last {
+		lr := r.peak * min(1, float64(step+1)/100) * (0.02 + 0.98*0.5*(1+math.Cos(math.Pi*float64(step)/float64(r.steps))))
 		var shards [2][]Seq
 		var size [2]int
 		var norm float32
-		for size[0]+size[1] < batch {
+		for size[0]+size[1] < r.batch {
 			e := g.next()
 			if e.Held() {
 				continue
@@ -151,11 +171,11 @@ func train(dir, from string, steps, batch int, peak float64, seed uint64) error 
 		if step%20 == 0 {
 			log.Printf("step %d loss %.4f smooth %.4f norm %.2f lr %.2e %.0f tokens/s", step, loss, smooth, gn, lr, float64(tokens)/time.Since(start).Seconds())
 		}
-		if step%200 == 199 || step == steps-1 {
-			if err := save(filepath.Join(dir, "checkpoint"), m, step+1); err != nil {
+		if step%200 == 199 || step == last-1 {
+			if err := save(filepath.Join(r.dir, "checkpoint"), m, step+1); err != nil {
 				return err
 			}
-			if err := writeGGUF(filepath.Join(dir, "model.gguf"), m, tok); err != nil {
+			if err := writeGGUF(filepath.Join(r.dir, "model.gguf"), m, tok); err != nil {
 				return err
 			}
 		}
