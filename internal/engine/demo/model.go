@@ -230,6 +230,8 @@ func (m *model) forward(s *scratch, c *cache, tokens []int32, last bool) {
 
 // attend adds the attention of q over the positions of scores to o. Keys and
 // values are stride apart.
+//
+//go:norace
 func attend(o, q, k, v, scores []float32, stride int, scale float32) {
 	best := float32(math.Inf(-1))
 	for t := range scores {
@@ -317,6 +319,10 @@ func matmul(y, x, w []float32, n, in, out int) {
 	}
 }
 
+// The kernels only read: weights, which never change, and the scratch memory
+// of their own step. The race detector would make them fifty times slower.
+
+//go:norace
 func dot(x, w []float32) float32 {
 	w = w[:len(x)]
 	var a, b float32
@@ -331,6 +337,7 @@ func dot(x, w []float32) float32 {
 	return a + b
 }
 
+//go:norace
 func dot4(x, w0, w1, w2, w3 []float32) (float32, float32, float32, float32) {
 	n := len(x)
 	w0, w1, w2, w3 = w0[:n], w1[:n], w2[:n], w3[:n]
@@ -357,6 +364,7 @@ func dot4(x, w0, w1, w2, w3 []float32) (float32, float32, float32, float32) {
 	return a0 + b0, a1 + b1, a2 + b2, a3 + b3
 }
 
+//go:norace
 func dot22(x, y, v, w []float32) (xv, xw, yv, yw float32) {
 	n := len(x)
 	y, v, w = y[:n], v[:n], w[:n]
@@ -384,6 +392,8 @@ func dot22(x, y, v, w []float32) (xv, xw, yv, yw float32) {
 }
 
 // exp32 is e^x in single precision, error below 3e-7.
+//
+//go:norace
 func exp32(x float32) float32 {
 	if x < -87 {
 		return 0
