@@ -339,7 +339,7 @@ func TestWrongFiles(t *testing.T) {
 			a[20] ^= 3
 			return edit(t, good, "root_contract", fmt.Sprintf("root_contract = %q", a))
 		}, nil, 1, []string{"measured.root_contract"}},
-		{"no root file", "", line("root_file", ""), nil, 1, []string{"measured.root_file", "missing"}},
+		{"no root file", "", line("root_file", ""), nil, 1, []string{"measured.ton_config", "missing"}},
 		{"root file that is not there", "", line("root_file", "root_file = \"/nowhere/root.json\""), nil, 1, []string{"measured.root_file", "/nowhere/root.json", "no such file"}},
 		{"root file that is no JSON", "", func(t *testing.T, s *shell, good string) string { s.file("root.json", "{", 0o600); return good }, nil, 1, []string{"measured.root_file", "root.json"}},
 		{"no owner", "", line("owner", ""), nil, 1, []string{"runtime.owner", "missing"}},
@@ -364,7 +364,7 @@ func TestWrongFiles(t *testing.T) {
 		}, nil, 1, []string{"fake"}},
 		{"worker without an engine", "worker", line("role", "role = \"worker\""), nil, 1, []string{"measured.engine", "missing", "http://127.0.0.1:8000"}},
 		{"worker without a model", "worker", line("role", "role = \"worker\""), []string{"COCOON_MEASURED_ENGINE=http://127.0.0.1:8000"}, 1, []string{"measured.model", "missing", "name@commit:hash"}},
-		{"engine that is no URL", "worker", line("role", "role = \"worker\""), []string{"COCOON_MEASURED_ENGINE=over there", "COCOON_MEASURED_MODEL=a@b:0"}, 1, []string{"measured.engine", "over there"}},
+		{"engine that is no URL", "worker", line("role", "role = \"worker\""), []string{"COCOON_MEASURED_ENGINE=over there", "COCOON_MEASURED_MODEL=a@b:0"}, 1, []string{"measured.engine", "plain URL"}},
 		{"client's secret that others may read", "client", func(t *testing.T, s *shell, good string) string {
 			s.file("secret", "open sesame", 0o640)
 			return edit(t, good, "role", "role = \"client\"")

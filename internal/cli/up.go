@@ -21,12 +21,13 @@ func (a *app) upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run the whole network on this machine",
-		Long: `Run a whole network on this machine: proxy, workers and a client with its
-OpenAI-compatible endpoint, each a process of its own. The evidence is SIMULATED:
-everything is checked as on real hardware, but it protects nothing.
+		Long: `Run a whole network on this machine: a TON chain of its own with the contracts on
+it, a proxy, workers, and a client with its OpenAI-compatible endpoint, each a
+process of its own. It is SIMULATED: everything is checked and paid for as on a
+real network, but no hardware protects it and its coins are worth nothing.
 
 When the network answers, a line "ready http://HOST:PORT/v1" is printed. The
-same --dir resumes the same network. Ctrl-C stops it.`,
+same --dir resumes the same network. Ctrl-C settles and stops it.`,
 		Example: `  cocoon up
   cocoon up --workers 3 --listen 127.0.0.1:0 --dir /tmp/net
   cocoon up --engine http://127.0.0.1:8000 --model 'Qwen/Qwen3-8B@main:0'`,

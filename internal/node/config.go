@@ -110,10 +110,8 @@ type Runtime struct {
 	// secret itself. "" = the empty secret, with a root file only.
 	SecretFile string `toml:"secret_file"`
 	// Via is the SOCKS5 address of a router that makes the connections;
-	// "" = this process makes them. PreambleFormat says which generation of
-	// router it is: "april" or "december".
-	Via            string `toml:"via"`
-	PreambleFormat string `toml:"preamble_format"`
+	// "" = this process makes them.
+	Via string `toml:"via"`
 	// Proxies is how many proxies a client or worker keeps connections to.
 	Proxies int `toml:"proxies"`
 	// Coefficient is a worker's price factor in thousandths.
@@ -141,24 +139,28 @@ type Runtime struct {
 	SimulatedMachine string `toml:"simulated_machine"`
 }
 
-// Default returns the configuration before any file or variable.
-func Default() Config {
-	return Config{
+// Default returns a role's configuration before any file or variable.
+func Default(role string) Config {
+	c := Config{
+		Role:     role,
 		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}},
 		Runtime: Runtime{
 			LogLevel: "info", LogFormat: "text",
 			Listen: "127.0.0.1:10000", ListenWorkers: "0.0.0.0:11001", ListenClients: "0.0.0.0:11002",
-			PreambleFormat: "april", Proxies: 1, Coefficient: 1000, MaxActive: 60, MaxCoefficient: 4000, Timeout: 120,
+			Proxies: 1, Coefficient: 1000, MaxActive: 60, MaxCoefficient: 4000, Timeout: 120,
 		},
 	}
+	if role == "client" {
+		c.Measured.Evidence = string(attest.None) // clients attest to nobody
+	}
+	return c
 }
 
 // Load reads a role's configuration: defaults, then the file, then COCOON_*
 // variables (COCOON_RUNTIME_LISTEN, COCOON_MEASURED_IS_TEST, …). Unknown keys
 // are errors.
 func Load(role, path string, environ []string) (*Config, error) {
-	c := Default()
-	c.Role = role
+	c := Default(role)
 	if path != "" {
 		b, err := readSmall(path)
 		if err != nil {

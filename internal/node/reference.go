@@ -29,8 +29,7 @@ func LoadReference(role, path string, environ []string) (*Config, error) {
 		return nil, fmt.Errorf("reference configuration %s is not a JSON object: %w", path, err)
 	}
 	r := reference{raw: raw}
-	c := Default()
-	c.Role = role
+	c := Default(role)
 	m, rt := &c.Measured, &c.Runtime
 	m.IsTest = r.boolean("is_test")
 	m.TestOnly = r.boolean("is_testnet")

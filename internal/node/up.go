@@ -205,8 +205,7 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 		if err != nil {
 			return err
 		}
-		cfg := Default()
-		cfg.Role = c.role
+		cfg := Default(c.role)
 		cfg.Measured = Measured{
 			GlobalID: devnet.DefaultGlobalID, RootContract: root.String(), TonConfig: devnet.GlobalConfigPath(n.path("devnet")), IsTest: true,
 			Evidence: string(attest.Simulated), Accept: []string{string(attest.Simulated)}, SimulatedRoot: vendor.RootKeyID().String(),
