@@ -47,8 +47,8 @@ type Caps struct {
 	Embeddings bool
 }
 
-// Caps returns what engines of this make can do when they are started as
-// docs/engines.md says.
+// Caps returns what engines of this make can do when they are started as spec
+// engines 6 says.
 func (d Dialect) Caps() Caps {
 	switch d {
 	case Demo:
