@@ -47,6 +47,7 @@ func Main(ctx context.Context, env Env) int {
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
+	ctx = app.leash(ctx)
 	called, err := root.ExecuteContextC(ctx)
 	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return exitOK
@@ -225,6 +226,9 @@ func (a *app) roleCommand(role, short string) *cobra.Command {
 			if config != "" && reference != "" {
 				return usageError{errors.New("--config and --reference-config: only one of them can be read")}
 			}
+			if config == "" && reference == "" && !print {
+				return usageError{errors.New("no configuration: name a file with --config")}
+			}
 			if reference != "" {
 				c, err = node.LoadReference(role, reference, a.env.Environ)
 			} else {
@@ -235,9 +239,6 @@ func (a *app) roleCommand(role, short string) *cobra.Command {
 			}
 			if print {
 				return c.Write(a.env.Stdout)
-			}
-			if config == "" && reference == "" {
-				return usageError{errors.New("no configuration: name a file with --config")}
 			}
 			log, err := c.Runtime.Logger(a.env.Stderr)
 			if err != nil {

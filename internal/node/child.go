@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -146,7 +147,7 @@ func (c *child) once(first bool) error {
 	defer hold.Close()
 	cmd := exec.Command(c.n.cfg.Executable, c.args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = leash, log, log
-	cmd.ExtraFiles = c.files
+	cmd.ExtraFiles = append(slices.Clone(c.files), c.n.lock)
 	cmd.Env = append(environWithout("LISTEN_", "COCOON_RUNTIME_", "COCOON_MEASURED_"),
 		LeashVariable+"=1")
 	if len(c.files) > 0 {

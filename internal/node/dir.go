@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // State is what a running network writes into its folder, so that commands
@@ -100,8 +101,14 @@ func writeFile(path string, b []byte, mode fs.FileMode) error {
 	return os.Rename(f.Name(), path)
 }
 
-// lockDir makes dir this process's own until the returned function is called.
-func lockDir(dir string) (unlock func(), err error) {
+// leftoverLimit is how long the processes of a network that was killed may
+// take to end.
+const leftoverLimit = 30 * time.Second
+
+// lockDir makes dir this process's own until the returned file is closed, here
+// and in every child that inherits it: after a kill, the children that still
+// end hold the lock, and whoever starts the network again waits for them.
+func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -109,12 +116,18 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if _, running := ReadState(dir); errors.Is(err, syscall.EWOULDBLOCK) && errors.Is(running, ErrNotRunning) && time.Since(begin) < leftoverLimit {
+			continue
+		}
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("another `cocoon up` runs in %s: stop it, or choose another folder with --dir", dir)
 		}
 		return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
 	}
-	return func() { f.Close() }, nil
 }

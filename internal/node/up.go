@@ -92,12 +92,12 @@ func Up(ctx context.Context, cfg UpConfig) error {
 	if cfg.Workers < 1 || cfg.Workers > 64 {
 		return fmt.Errorf("--workers %d: 1 to 64 are possible", cfg.Workers)
 	}
-	unlock, err := lockDir(cfg.Dir)
+	lock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	n := &network{cfg: cfg, changed: make(chan struct{}, 1)}
+	defer lock.Close()
+	n := &network{cfg: cfg, lock: lock, changed: make(chan struct{}, 1)}
 	defer n.closeSockets()
 	return n.run(ctx)
 }
@@ -105,6 +105,7 @@ func Up(ctx context.Context, cfg UpConfig) error {
 // network is a network being run.
 type network struct {
 	cfg      UpConfig
+	lock     *os.File // on the folder; children inherit it
 	children []*child
 	state    State
 	changed  chan struct{}

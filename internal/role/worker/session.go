@@ -141,13 +141,13 @@ func (s *session) handshake(ctx context.Context) error {
 	s.w.mu.Lock()
 	disabled := !s.w.enabled
 	s.w.mu.Unlock()
-	if _, err := role.Ask[*schema.WorkerProxyHandshakeCompleted](ctx, s.conn, stepTimeout, &schema.WorkerProxyHandshakeComplete{IsDisabled: disabled}); err != nil {
-		return err
-	}
+	// Once the proxy has heard this, requests may overtake its answer: they are
+	// taken from here on, since one that is dropped would hang its caller.
 	s.mu.Lock()
 	s.ready = true
 	s.mu.Unlock()
-	return nil
+	_, err = role.Ask[*schema.WorkerProxyHandshakeCompleted](ctx, s.conn, stepTimeout, &schema.WorkerProxyHandshakeComplete{IsDisabled: disabled})
+	return err
 }
 
 func (s *session) updatePayment(ctx context.Context) error {
