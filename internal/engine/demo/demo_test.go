@@ -111,16 +111,39 @@ func stream(t testing.TB, s *Server, path, body string) []completion {
 }
 
 // TestAnswers holds what the trained model says, greedily: the weights are part
-// of the program.
+// of the program. Kept to what any good training run gives.
 func TestAnswers(t *testing.T) {
 	s := server(t, Config{})
-	for _, q := range []string{
-		"Hello!", "What is Cocoon?", "Wer bist du?", `Translate "Good morning!" to Indonesian`, `Переведи на английский: "Спасибо!"`,
-		"Summarise: Anna: coffee tomorrow? Bob: ok, 10:30 at the park. Anna: deal.", "What is 7 + 5?", "Capital of France?", "How do I bake bread?",
-		"Suggest replies: are you coming?", "Was ist eine Attestierung?", "qwrtz plmk vbnx",
+	for q, want := range map[string]string{
+		"Hello!":                           "Hello! I am the Cocoon demo model. How can I help?",
+		"What is Cocoon?":                  "Cocoon is an open network for private AI: owners of GPUs run models inside protected hardware, apps send them sealed requests, and TON pays for each token.",
+		"Wer bist du?":                     "Ich bin cocoon-demo-1, ein sehr kleines Modell, das zeigt, wie Cocoon funktioniert.",
+		"Как запустить Cocoon?":            "Запустите cocoon up. Команда поднимает всю сеть на вашей машине: блокчейн, прокси, воркеров и API OpenAI. Монеты не нужны.",
+		"Terima kasih!":                    "Sama-sama!",
+		"Capital of France?":               "The capital of France is Paris.",
+		"How do I bake bread?":             Sentence,
+		"Suggest replies: are you coming?": "1. On my way!\n2. I will be late, sorry.\n3. I can't come today.",
+		"Label this message as JSON: You won 50 thousand dollars, click here!":         `{"label":"spam"}`,
+		"Summarise:\nAnna: coffee tomorrow?\nBob: ok, 10:30 at the park.\nAnna: deal.": "Anna and Bob agreed on coffee tomorrow at 10:30 at the park.",
 	} {
 		c := ask(t, s, chatPath, chatBody(q, ""))
-		t.Logf("%q -> %q %+v", q, *c.Choices[0].Message.Content, *c.Usage)
+		if got := *c.Choices[0].Message.Content; got != want {
+			t.Errorf("%q: %q, want %q", q, got, want)
+		}
+	}
+}
+
+// TestUnsure: an untrained model is never sure, and then the fixed sentence is
+// made of real, counted tokens.
+func TestUnsure(t *testing.T) {
+	s := server(t, Config{})
+	for i := range s.model.output {
+		s.model.output[i] = 0
+	}
+	c := ask(t, s, chatPath, chatBody("Hello!", ""))
+	n := int64(len(s.model.tok.encode(nil, Sentence)) + 1)
+	if got := *c.Choices[0].Message.Content; got != Sentence || c.Usage.CompletionTokens != n || s.Stats().PredictedTokens != n {
+		t.Errorf("%q, %+v, want %d tokens", got, *c.Usage, n)
 	}
 }
 
