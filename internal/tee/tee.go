@@ -2,8 +2,8 @@
 // a Dialer and Listeners; whether RA-TLS in this process, a router beside it or
 // a pipe in a test stands behind them makes no difference to them.
 //
-// Owns: Peer, Conn, Dialer, Listener, Acceptor.
-// Imports: attest.
+// Owns: Peer, Node, Conn, Session, Dialer, Listener, Acceptor.
+// Imports: the vocabulary, attest.
 // Trust: what a Peer says was proven by whoever made the Conn.
 // Concurrency: a Conn as net.Conn; dialers and listeners are safe for
 // concurrent use.
@@ -13,6 +13,7 @@ import (
 	"context"
 	"net"
 
+	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
 )
 
@@ -30,6 +31,49 @@ type Peer struct {
 	Addr string
 	// Result is the appraisal; nil behind a router, which appraised itself.
 	Result *attest.Result
+	// Node is what the peer's verified statement says; nil at level 0.
+	Node *Node
+}
+
+// Node is a peer's statement about itself, verified (docs/protocol.md,
+// statement). Absent fields are zero. It is not changed after it was made.
+type Node struct {
+	Role cocoon.Role
+	// Key signs sessions, and lives as long as the peer's process.
+	Key       [32]byte
+	NetworkID [32]byte
+	// Model is a worker's.
+	Model cocoon.ModelName
+	// Contract derives from ContractKey, Owner and our own root contract;
+	// the peer holds ContractKey. Proxies only, but for Owner.
+	Contract    cocoon.Address
+	ContractKey [32]byte
+	Owner       cocoon.Address
+	// Predecessor is the contract key that named ContractKey its successor.
+	Predecessor [32]byte
+	// Digest is SHA-256 of the statement; Bundle is it with its evidence, for
+	// others to verify.
+	Digest [32]byte
+	Bundle []byte
+	// Result is the appraisal of the statement's evidence, Factors all that
+	// was checked of the statement itself.
+	Result  *attest.Result
+	Factors []attest.Factor
+}
+
+// Session keeps a connection of level 1 proven: statements and proofs are
+// renewed while it lives. Its methods are safe for concurrent use.
+type Session interface {
+	// Usable says why no request may begin on the connection; nil if one may.
+	Usable() error
+	// Node is the newest verified statement.
+	Node() *Node
+	// Answer answers a query of the other end, a boxed function, if it is one
+	// of the session's; otherwise mine is false.
+	Answer(ctx context.Context, query []byte) (answer []byte, mine bool, err error)
+	// Keep renews the session by queries until ctx ends, or until it could not
+	// be renewed in time, which it returns. For the dialing end.
+	Keep(ctx context.Context, ask func(ctx context.Context, query []byte) ([]byte, error)) error
 }
 
 // Conn is an authenticated byte stream.
@@ -41,6 +85,8 @@ type Conn struct {
 	// Exporter returns keying material of this TLS connection (RFC 8446 7.5)
 	// with an empty context; nil where no TLS ends in this process.
 	Exporter func(label string, length int) ([]byte, error)
+	// Session is that of level 1; nil at level 0.
+	Session Session
 }
 
 // Dialer opens authenticated connections to host:port.

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+
+	"github.com/cocoon-network/cocoon/internal/wire"
 )
 
 // ErrKey is the cause of every key that cannot be read.
@@ -16,9 +18,11 @@ var ErrKey = errors.New("not a wallet key")
 
 const redacted = "[wallet key]"
 
-// Key is an Ed25519 key that signs cells. It signs raw 32-byte cell hashes and
-// nothing else, so it must not be used for any other purpose. It cannot be
-// compared, and no way of printing it shows more than that it is a key.
+// Key is an Ed25519 key that signs cells: raw 32-byte hashes. A proxy's contract
+// key signs two labelled messages besides, which are longer and so never a
+// cell's hash (docs/protocol.md, labels). It signs nothing else, so it must not
+// be used for any other purpose. It cannot be compared, and no way of printing
+// it shows more than that it is a key.
 type Key struct {
 	public [32]byte
 	// A func hides the bytes from every reflective printer.
@@ -69,6 +73,19 @@ func (k Key) Public() [32]byte { return k.public }
 // Sign signs the hash of a cell.
 func (k Key) Sign(cellHash [32]byte) [64]byte {
 	return [64]byte(ed25519.Sign(k.private(), cellHash[:]))
+}
+
+// SignStatement signs the digest of a node's statement: the holder of this
+// contract key runs the node.
+func (k Key) SignStatement(digest [32]byte) [64]byte {
+	return k.labelled(wire.LabelProxyStatement, digest)
+}
+
+// SignSuccessor names the contract key that follows this one.
+func (k Key) SignSuccessor(key [32]byte) [64]byte { return k.labelled(wire.LabelSuccessor, key) }
+
+func (k Key) labelled(label string, value [32]byte) [64]byte {
+	return [64]byte(ed25519.Sign(k.private(), append([]byte(label), value[:]...)))
 }
 
 // String says that this is a key, and nothing of it.

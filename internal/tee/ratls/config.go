@@ -57,6 +57,12 @@ type Config struct {
 	// nor chosen.
 	Level0 bool
 
+	// Session opens level 1 on a connection whose TLS handshake is done and
+	// judges which level is good enough, within Limits.Timeout; whatever it
+	// refuses is never handed out. nil: connections of level 1 begin without
+	// one, and so with peers only that have none either.
+	Session func(ctx context.Context, c *tee.Conn, dialer bool) error
+
 	// Limits bound a listener's handshakes; Limits.Timeout a dialer's too.
 	Limits tee.Limits
 	// NetDial opens TCP connections. nil: a net.Dialer.

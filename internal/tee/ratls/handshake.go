@@ -131,14 +131,20 @@ func (e *endpoint) finish(ctx context.Context, tc *tls.Conn, own *tls.Certificat
 		peer.Level = wire.Level1
 	}
 	peer.Addr = tc.RemoteAddr().String()
-	return &tee.Conn{
+	c := &tee.Conn{
 		Conn:     &conn{Conn: tc},
 		Peer:     *peer,
 		LocalKey: certKey(own),
 		Exporter: func(label string, length int) ([]byte, error) {
 			return state.ExportKeyingMaterial(label, nil, length)
 		},
-	}, nil
+	}
+	if e.Session != nil {
+		if err := e.Session(ctx, c, peerSide == acceptor); err != nil {
+			return nil, explain(err)
+		}
+	}
+	return c, nil
 }
 
 // appraise judges a certificate whose owner has proven to hold its key.

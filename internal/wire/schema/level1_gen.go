@@ -4,6 +4,295 @@ package schema
 
 import "github.com/cocoon-network/cocoon/internal/wire/tl"
 
+// CocoonAddress is cocoon.address.
+type CocoonAddress struct {
+	Workchain int32
+	Hash      [32]byte
+}
+
+func (*CocoonAddress) TLID() uint32   { return 0x662113cb }
+func (*CocoonAddress) TLName() string { return "cocoon.address" }
+func (*CocoonAddress) SizeTL() int    { return 36 }
+func (o *CocoonAddress) AppendTL(b []byte) []byte {
+	b = tl.AppendInt32(b, o.Workchain)
+	b = append(b, o.Hash[:]...)
+	return b
+}
+func (o *CocoonAddress) DecodeTL(r *tl.Reader) {
+	o.Workchain = r.Int32()
+	o.Hash = r.Int256()
+}
+
+// CocoonBlock is cocoon.block.
+type CocoonBlock struct {
+	Seqno    int32
+	RootHash [32]byte
+	FileHash [32]byte
+	Time     int32
+}
+
+func (*CocoonBlock) TLID() uint32   { return 0x7bfb7f32 }
+func (*CocoonBlock) TLName() string { return "cocoon.block" }
+func (*CocoonBlock) SizeTL() int    { return 72 }
+func (o *CocoonBlock) AppendTL(b []byte) []byte {
+	b = tl.AppendInt32(b, o.Seqno)
+	b = append(b, o.RootHash[:]...)
+	b = append(b, o.FileHash[:]...)
+	b = tl.AppendInt32(b, o.Time)
+	return b
+}
+func (o *CocoonBlock) DecodeTL(r *tl.Reader) {
+	o.Seqno = r.Int32()
+	o.RootHash = r.Int256()
+	o.FileHash = r.Int256()
+	o.Time = r.Int32()
+}
+
+// CocoonNodeStatement is cocoon.nodeStatement.
+type CocoonNodeStatement struct {
+	Version     int32
+	Role        int32
+	NetworkID   [32]byte
+	NodeKey     [32]byte
+	SealKey     []byte
+	Model       string
+	Contract    CocoonAddress
+	ContractKey [32]byte
+	Owner       CocoonAddress
+	GpuDigest   [32]byte
+	Block       CocoonBlock
+	Counter     int64
+	Build       string
+}
+
+func (*CocoonNodeStatement) TLID() uint32   { return 0x85800346 }
+func (*CocoonNodeStatement) TLName() string { return "cocoon.nodeStatement" }
+func (o *CocoonNodeStatement) SizeTL() int {
+	n := 288
+	n += tl.BytesSize(len(o.SealKey))
+	n += tl.BytesSize(len(o.Model))
+	n += tl.BytesSize(len(o.Build))
+	return n
+}
+func (o *CocoonNodeStatement) AppendTL(b []byte) []byte {
+	b = tl.AppendInt32(b, o.Version)
+	b = tl.AppendInt32(b, o.Role)
+	b = append(b, o.NetworkID[:]...)
+	b = append(b, o.NodeKey[:]...)
+	b = tl.AppendBytes(b, o.SealKey)
+	b = tl.AppendBytes(b, o.Model)
+	b = o.Contract.AppendTL(b)
+	b = append(b, o.ContractKey[:]...)
+	b = o.Owner.AppendTL(b)
+	b = append(b, o.GpuDigest[:]...)
+	b = o.Block.AppendTL(b)
+	b = tl.AppendInt64(b, o.Counter)
+	b = tl.AppendBytes(b, o.Build)
+	return b
+}
+func (o *CocoonNodeStatement) DecodeTL(r *tl.Reader) {
+	o.Version = r.Int32()
+	o.Role = r.Int32()
+	o.NetworkID = r.Int256()
+	o.NodeKey = r.Int256()
+	o.SealKey = r.Bytes()
+	o.Model = r.String()
+	o.Contract.DecodeTL(r)
+	o.ContractKey = r.Int256()
+	o.Owner.DecodeTL(r)
+	o.GpuDigest = r.Int256()
+	o.Block.DecodeTL(r)
+	o.Counter = r.Int64()
+	o.Build = r.String()
+}
+
+// CocoonBundle is cocoon.bundle.
+type CocoonBundle struct {
+	Statement          []byte
+	Format             int32
+	Quote              []byte
+	Certificate        []byte
+	ContractSignature  []byte
+	Predecessor        [32]byte
+	SuccessorSignature []byte
+}
+
+func (*CocoonBundle) TLID() uint32   { return 0xb9ab361c }
+func (*CocoonBundle) TLName() string { return "cocoon.bundle" }
+func (o *CocoonBundle) SizeTL() int {
+	n := 36
+	n += tl.BytesSize(len(o.Statement))
+	n += tl.BytesSize(len(o.Quote))
+	n += tl.BytesSize(len(o.Certificate))
+	n += tl.BytesSize(len(o.ContractSignature))
+	n += tl.BytesSize(len(o.SuccessorSignature))
+	return n
+}
+func (o *CocoonBundle) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Statement)
+	b = tl.AppendInt32(b, o.Format)
+	b = tl.AppendBytes(b, o.Quote)
+	b = tl.AppendBytes(b, o.Certificate)
+	b = tl.AppendBytes(b, o.ContractSignature)
+	b = append(b, o.Predecessor[:]...)
+	b = tl.AppendBytes(b, o.SuccessorSignature)
+	return b
+}
+func (o *CocoonBundle) DecodeTL(r *tl.Reader) {
+	o.Statement = r.Bytes()
+	o.Format = r.Int32()
+	o.Quote = r.Bytes()
+	o.Certificate = r.Bytes()
+	o.ContractSignature = r.Bytes()
+	o.Predecessor = r.Int256()
+	o.SuccessorSignature = r.Bytes()
+}
+
+// CocoonHello is cocoon.hello.
+type CocoonHello struct {
+	MinVersion int32
+	MaxVersion int32
+	Features   int64
+	Nonce      [32]byte
+	Spki       [32]byte
+	Statement  [32]byte
+}
+
+func (*CocoonHello) TLID() uint32   { return 0x683acd58 }
+func (*CocoonHello) TLName() string { return "cocoon.hello" }
+func (*CocoonHello) SizeTL() int    { return 112 }
+func (o *CocoonHello) AppendTL(b []byte) []byte {
+	b = tl.AppendInt32(b, o.MinVersion)
+	b = tl.AppendInt32(b, o.MaxVersion)
+	b = tl.AppendInt64(b, o.Features)
+	b = append(b, o.Nonce[:]...)
+	b = append(b, o.Spki[:]...)
+	b = append(b, o.Statement[:]...)
+	return b
+}
+func (o *CocoonHello) DecodeTL(r *tl.Reader) {
+	o.MinVersion = r.Int32()
+	o.MaxVersion = r.Int32()
+	o.Features = r.Int64()
+	o.Nonce = r.Int256()
+	o.Spki = r.Int256()
+	o.Statement = r.Int256()
+}
+
+// CocoonOpened is cocoon.opened.
+type CocoonOpened struct {
+	Hello []byte
+	Known bool
+}
+
+func (*CocoonOpened) TLID() uint32   { return 0xc2032ac6 }
+func (*CocoonOpened) TLName() string { return "cocoon.opened" }
+func (o *CocoonOpened) SizeTL() int {
+	n := 4
+	n += tl.BytesSize(len(o.Hello))
+	return n
+}
+func (o *CocoonOpened) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Hello)
+	b = tl.AppendBool(b, o.Known)
+	return b
+}
+func (o *CocoonOpened) DecodeTL(r *tl.Reader) {
+	o.Hello = r.Bytes()
+	o.Known = r.Bool()
+}
+
+// CocoonProved is cocoon.proved.
+type CocoonProved struct {
+	Bundle []byte
+	Proof  []byte
+}
+
+func (*CocoonProved) TLID() uint32   { return 0xf5250e75 }
+func (*CocoonProved) TLName() string { return "cocoon.proved" }
+func (o *CocoonProved) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Bundle))
+	n += tl.BytesSize(len(o.Proof))
+	return n
+}
+func (o *CocoonProved) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Bundle)
+	b = tl.AppendBytes(b, o.Proof)
+	return b
+}
+func (o *CocoonProved) DecodeTL(r *tl.Reader) {
+	o.Bundle = r.Bytes()
+	o.Proof = r.Bytes()
+}
+
+// CocoonRefused is cocoon.refused.
+type CocoonRefused struct {
+	Text string
+}
+
+func (*CocoonRefused) TLID() uint32   { return 0x0128c751 }
+func (*CocoonRefused) TLName() string { return "cocoon.refused" }
+func (o *CocoonRefused) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Text))
+	return n
+}
+func (o *CocoonRefused) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Text)
+	return b
+}
+func (o *CocoonRefused) DecodeTL(r *tl.Reader) {
+	o.Text = r.String()
+}
+
+// CocoonOpen is the function cocoon.open; its result is cocoon.Opened.
+type CocoonOpen struct {
+	Hello []byte
+}
+
+func (*CocoonOpen) TLID() uint32   { return 0x12e6cb41 }
+func (*CocoonOpen) TLName() string { return "cocoon.open" }
+func (o *CocoonOpen) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Hello))
+	return n
+}
+func (o *CocoonOpen) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Hello)
+	return b
+}
+func (o *CocoonOpen) DecodeTL(r *tl.Reader) {
+	o.Hello = r.Bytes()
+}
+
+// CocoonProve is the function cocoon.prove; its result is cocoon.Proved.
+type CocoonProve struct {
+	Known  bool
+	Bundle []byte
+	Proof  []byte
+}
+
+func (*CocoonProve) TLID() uint32   { return 0x575983de }
+func (*CocoonProve) TLName() string { return "cocoon.prove" }
+func (o *CocoonProve) SizeTL() int {
+	n := 4
+	n += tl.BytesSize(len(o.Bundle))
+	n += tl.BytesSize(len(o.Proof))
+	return n
+}
+func (o *CocoonProve) AppendTL(b []byte) []byte {
+	b = tl.AppendBool(b, o.Known)
+	b = tl.AppendBytes(b, o.Bundle)
+	b = tl.AppendBytes(b, o.Proof)
+	return b
+}
+func (o *CocoonProve) DecodeTL(r *tl.Reader) {
+	o.Known = r.Bool()
+	o.Bundle = r.Bytes()
+	o.Proof = r.Bytes()
+}
+
 // CocoonCancel is cocoon.cancel.
 type CocoonCancel struct {
 	RequestID [32]byte

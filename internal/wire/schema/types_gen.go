@@ -653,6 +653,46 @@ func decodeBare(id uint32, r *tl.Reader) Object {
 		o := new(KeyManagerGetProxyPrivateKeysDec)
 		o.DecodeTL(r)
 		return o
+	case 0x662113cb:
+		o := new(CocoonAddress)
+		o.DecodeTL(r)
+		return o
+	case 0x7bfb7f32:
+		o := new(CocoonBlock)
+		o.DecodeTL(r)
+		return o
+	case 0x85800346:
+		o := new(CocoonNodeStatement)
+		o.DecodeTL(r)
+		return o
+	case 0xb9ab361c:
+		o := new(CocoonBundle)
+		o.DecodeTL(r)
+		return o
+	case 0x683acd58:
+		o := new(CocoonHello)
+		o.DecodeTL(r)
+		return o
+	case 0xc2032ac6:
+		o := new(CocoonOpened)
+		o.DecodeTL(r)
+		return o
+	case 0xf5250e75:
+		o := new(CocoonProved)
+		o.DecodeTL(r)
+		return o
+	case 0x0128c751:
+		o := new(CocoonRefused)
+		o.DecodeTL(r)
+		return o
+	case 0x12e6cb41:
+		o := new(CocoonOpen)
+		o.DecodeTL(r)
+		return o
+	case 0x575983de:
+		o := new(CocoonProve)
+		o.DecodeTL(r)
+		return o
 	case 0x02c0e3f5:
 		o := new(CocoonCancel)
 		o.DecodeTL(r)
