@@ -53,17 +53,17 @@ type Final struct {
 // Seconds is t as the protocol writes times.
 func Seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
-// tokens reads counters a peer sent: a negative one counts as 0, and the total
-// is always the sum, as the peer's word for it decides nothing.
+// tokens reads counters a peer sent: negative ones count as 0. The total is
+// what counts (spec network-protocol 5.7); what may be charged of it, the proxy
+// bounds.
 func tokens(t schema.TokensUsed) pricing.Tokens {
-	v := pricing.Tokens{
+	return pricing.Tokens{
 		Prompt:     max(t.PromptTokensUsed, 0),
 		Cached:     max(t.CachedTokensUsed, 0),
 		Completion: max(t.CompletionTokensUsed, 0),
 		Reasoning:  max(t.ReasoningTokensUsed, 0),
 		Total:      max(t.TotalTokensUsed, 0),
 	}
-	return v
 }
 
 func tokensUsed(t pricing.Tokens) schema.TokensUsed {

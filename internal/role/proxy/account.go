@@ -16,17 +16,19 @@ import (
 // account is the book of one client contract in memory: what it may still
 // reserve. What it used stands in the ledger.
 type account struct {
+	owner cocoon.Address
+
 	mu   sync.Mutex
 	open bool
 	book channel.ClientBook
 }
 
-func (p *Proxy) account(contract cocoon.Address) *account {
+func (p *Proxy) account(owner, contract cocoon.Address) *account {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.accounts[contract]
 	if a == nil {
-		a = &account{}
+		a = &account{owner: owner}
 		p.accounts[contract] = a
 	}
 	return a
@@ -38,7 +40,7 @@ func (p *Proxy) reserve(i *instance, owner, contract cocoon.Address, tokens int6
 	if err != nil {
 		return nil, wire.Errorf(wire.CodeError, "client balance is too low: no client contract")
 	}
-	a := p.account(contract)
+	a := p.account(owner, contract)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.open {
@@ -72,6 +74,16 @@ func (a *account) settle(reserved, used int64) error {
 	return err
 }
 
+func (a *account) busy() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.book.Running() > 0
+}
+
+// maxSigned bounds the signed payments that are kept. They are only kept to
+// save signatures, and a worker is free to come back under another owner.
+const maxSigned = 1 << 14
+
 type signedKey struct {
 	kind     bindings.PaymentKind
 	contract cocoon.Address
@@ -104,9 +116,23 @@ func (p *Proxy) payment(kind bindings.PaymentKind, contract cocoon.Address, comm
 			have = newer
 		} else {
 			have = signedPayment{tokens: committed, data: data}
+			if !ok && len(p.signed) >= maxSigned {
+				clear(p.signed)
+			}
 			p.signed[key] = have
 		}
 		p.mu.Unlock()
 	}
 	return &schema.ProxySignedPayment{Data: have.data}, nil
+}
+
+// paymentAtHand is the payment that was signed last, which may be none (spec
+// network-protocol 7.3).
+func (p *Proxy) paymentAtHand(kind bindings.PaymentKind, contract cocoon.Address) schema.ProxySignedPaymentType {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if have, ok := p.signed[signedKey{kind, contract}]; ok {
+		return &schema.ProxySignedPayment{Data: have.data}
+	}
+	return &schema.ProxySignedPaymentEmpty{}
 }

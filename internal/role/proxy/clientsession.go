@@ -2,12 +2,13 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ type clientSession struct {
 	contract cocoon.Address
 	version  int32
 	secret   [32]byte // what Short is compared with; zero = Long
-	nonce    int64
+	nonce    int64    // what a Long authorization has to register
 
 	// money is held from reading counters until they are queued.
 	money sync.Mutex
@@ -47,7 +48,8 @@ type clientSession struct {
 
 	mu       sync.Mutex
 	state    sessionState
-	requests map[cocoon.RequestID]*inference
+	requests map[cocoon.RequestID]*inference // by the client's id, for cancels and windows
+	active   int                             // requests that run; ids may repeat
 }
 
 // emptySecret is SHA-256 of nothing: the secret everybody knows.
@@ -172,11 +174,19 @@ func (s *clientSession) connect(q *schema.ClientParams, minConfig int32) (schema
 	if s.contract, err = bindings.ClientAddress(s.inst.snap, owner, s.inst.contract, p.cfg.PublicKey); err != nil {
 		return nil, err
 	}
-	answer := &schema.ClientConnectedToProxy{Params: p.params(s.inst, s.version), ClientScAddress: p.text(s.contract)}
+	answer := &schema.ClientConnectedToProxy{
+		Params: p.params(s.inst, s.version), ClientScAddress: p.text(s.contract),
+		// Anybody may ask in anybody's name here, so nothing is signed yet.
+		SignedPayment: p.paymentAtHand(bindings.ClientCharge, s.contract),
+	}
+	// Fresh for every connection, also where Short is offered: the client may
+	// hold another secret and register, and a registration is good only once.
+	if s.nonce, err = newNonce(); err != nil {
+		return nil, err
+	}
 	known, err := p.cfg.Contracts.Client(owner)
 	switch {
 	case errors.Is(err, ErrNoContract):
-		s.nonce = rand.Int64()
 		answer.Auth = &schema.ClientProxyConnectionAuthLong{Nonce: s.nonce}
 	case err != nil:
 		return nil, err
@@ -184,22 +194,25 @@ func (s *clientSession) connect(q *schema.ClientParams, minConfig int32) (schema
 		return nil, wire.Errorf(wire.CodeError, "client is closing")
 	case known.SecretHash == [32]byte{}:
 		// Just deployed: the owner has set no secret yet.
-		s.nonce = rand.Int64()
 		answer.Auth = &schema.ClientProxyConnectionAuthLong{Nonce: s.nonce}
 	default:
 		if known.SecretHash == emptySecret && !s.inst.snap.Fake {
 			p.log.Warn("a client uses the empty secret: anybody can log in as it", "client", owner)
 		}
 		s.secret = known.SecretHash
-		answer.Auth = &schema.ClientProxyConnectionAuthShort{SecretHash: known.SecretHash}
-	}
-	if answer.SignedPayment, err = p.payment(bindings.ClientCharge, s.contract, p.cfg.Ledger.Client(owner).Committed); err != nil {
-		return nil, err
+		answer.Auth = &schema.ClientProxyConnectionAuthShort{SecretHash: known.SecretHash, Nonce: s.nonce}
 	}
 	s.mu.Lock()
 	s.state = stateConnected
 	s.mu.Unlock()
 	return answer, nil
+}
+
+// newNonce returns a random number of 63 bits.
+func newNonce() (int64, error) {
+	var b [8]byte
+	_, err := rand.Read(b[:])
+	return int64(binary.BigEndian.Uint64(b[:]) >> 1), err
 }
 
 func (s *clientSession) short(state sessionState, data []byte) (schema.Object, error) {
@@ -244,7 +257,7 @@ func (s *clientSession) authorized() (schema.Object, error) {
 	s.p.clients[s] = struct{}{}
 	s.p.mu.Unlock()
 	s.p.log.Info("client connected", "owner", s.owner, "level", s.conn.Peer.Level)
-	return &schema.ClientAuthorizationWithProxySuccess{SignedPayment: pay, TokensCommittedToDb: c.Durable, MaxTokens: c.Used}, nil
+	return &schema.ClientAuthorizationWithProxySuccess{SignedPayment: pay, TokensCommittedToDb: c.Durable, MaxTokens: c.Durable}, nil
 }
 
 // status answers the queries of a ready connection.
@@ -262,7 +275,7 @@ func (s *clientSession) status(ctx context.Context, o schema.Object) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	return schema.Marshal(&schema.ClientPaymentStatus{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used}), nil
+	return schema.Marshal(&schema.ClientPaymentStatus{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Durable}), nil
 }
 
 // Message takes requests; on the reader goroutine.
@@ -349,6 +362,9 @@ func (p *pool) typesV2() *schema.ClientWorkerTypesV2 {
 	defer p.mu.Unlock()
 	out := &schema.ClientWorkerTypesV2{}
 	for name, m := range p.models {
+		if !m.seen {
+			continue // a client asks for it; nobody served it yet
+		}
 		t := schema.ClientWorkerTypeV2{Name: name}
 		for _, w := range m.workers {
 			if w.enabled && !w.refused {
@@ -369,6 +385,9 @@ func (p *pool) types() *schema.ClientWorkerTypes {
 	defer p.mu.Unlock()
 	out := &schema.ClientWorkerTypes{}
 	for name, m := range p.models {
+		if !m.seen {
+			continue
+		}
 		c := []int32{math.MaxInt32}
 		for _, w := range m.workers {
 			c = append(c, w.coefficient)

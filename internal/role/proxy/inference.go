@@ -40,6 +40,9 @@ type attempt struct {
 	id    cocoon.RequestID // the worker's id, random: not the client's
 	w     *workerSession
 	queue *role.Queue
+	// coefficient is what the worker asked for when it was chosen: what it
+	// bills with, whatever it asks for meanwhile.
+	coefficient int32
 }
 
 var (
@@ -49,11 +52,18 @@ var (
 
 const (
 	// maxAttempts bounds the workers that may fail a request before its first
-	// byte. Connections that break do not count: the deadline bounds those.
+	// byte, maxLost those whose connection may break over it: a request that
+	// kills whoever reads it must not meet every worker there is.
 	maxAttempts = 4
+	maxLost     = 4
 	// cancelWait is how long a worker has to answer a cancel.
 	cancelWait = 5 * time.Second
 	maxTimeout = 24 * time.Hour
+	// creditWait is how long a client of level 1 may read nothing of an answer
+	// while a worker's place is held for it; sayWait how long its send queue may
+	// be full when a request has failed.
+	creditWait = 60 * time.Second
+	sayWait    = 10 * time.Second
 )
 
 // begin admits a request (spec network-protocol 6). On the reader goroutine:
@@ -84,6 +94,7 @@ func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
 	if s.requests[r.id] == nil {
 		s.requests[r.id] = r
 	}
+	s.active++
 	s.mu.Unlock()
 	p.stats.Begin()
 	go func() {
@@ -98,6 +109,7 @@ func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
 		if s.requests[r.id] == r {
 			delete(s.requests, r.id)
 		}
+		s.active--
 		s.mu.Unlock()
 	}()
 }
@@ -114,7 +126,7 @@ func (r *inference) admit() (*account, *wire.Error) {
 		return nil, wire.Errorf(wire.CodeProtocolViolation, "negative max_tokens or max_coefficient")
 	}
 	s.mu.Lock()
-	busy := len(s.requests) >= maxClientRequests
+	busy := s.active >= maxClientRequests
 	s.mu.Unlock()
 	if busy {
 		return nil, wire.Errorf(wire.CodeNotReady, "too many active queries of this client")
@@ -142,9 +154,9 @@ func (r *inference) run(ctx context.Context) {
 	p := r.s.p
 	want := want{model: r.query.ModelName, maxCoefficient: r.query.MaxCoefficient, tried: map[*workerSession]bool{}}
 	var failure *wire.Error
-	for tries := 0; tries < maxAttempts; {
+	for tries, lost := 0, 0; tries < maxAttempts && lost < maxLost; {
 		waitCtx, stop := context.WithTimeout(ctx, p.cfg.Wait)
-		w, werr := p.pool.acquire(waitCtx, want)
+		w, coefficient, werr := p.pool.acquire(waitCtx, want)
 		stop()
 		if werr != nil {
 			if cause := wireCause(ctx); cause != nil {
@@ -155,7 +167,7 @@ func (r *inference) run(ctx context.Context) {
 			failure = werr
 			break
 		}
-		final, err := r.try(ctx, w)
+		final, err := r.try(ctx, w, coefficient)
 		p.pool.release(w)
 		if err == nil {
 			r.settle(ctx, w, final)
@@ -172,24 +184,27 @@ func (r *inference) run(ctx context.Context) {
 		// A worker whose connection broke may be back in a moment; one that
 		// failed will fail again.
 		want.noWait = !err.lost
-		if !err.lost {
+		switch {
+		case !err.lost:
 			tries++
+		case err.sent:
+			lost++
 		}
 	}
 	r.fail(ctx, failure)
 }
 
 // tryError is a failed attempt; retry says that another worker may do better,
-// lost that this one's connection ended.
+// lost that this one's connection ended, sent that it had the request by then.
 type tryError struct {
-	wire        *wire.Error
-	retry, lost bool
+	wire              *wire.Error
+	retry, lost, sent bool
 }
 
 // try runs the request at one worker. It returns the worker's final word, or
 // why there is none.
-func (r *inference) try(ctx context.Context, w *workerSession) (*role.Final, *tryError) {
-	a := &attempt{w: w}
+func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32) (*role.Final, *tryError) {
+	a := &attempt{w: w, coefficient: coefficient}
 	a.queue = role.NewQueue(w.mux.Level(), func(n int) {
 		_ = w.mux.SendUrgent(schema.Marshal(&schema.CocoonWindow{RequestID: a.id, Bytes: int32(n)}))
 	})
@@ -197,11 +212,11 @@ func (r *inference) try(ctx context.Context, w *workerSession) (*role.Final, *tr
 		return nil, &tryError{wire: wire.Public(err)}
 	}
 	if !w.attach(a) {
-		return nil, &tryError{wire.Errorf(wire.CodeError, "connection is dead"), true, true}
+		return nil, &tryError{wire: wire.Errorf(wire.CodeError, "connection is dead"), retry: true, lost: true}
 	}
 	defer w.detach(a)
 	if err := r.ask(ctx, a); err != nil {
-		return nil, r.broken(ctx, err)
+		return nil, r.broken(ctx, a, err)
 	}
 	for {
 		part, err := a.queue.Pop(ctx)
@@ -209,7 +224,7 @@ func (r *inference) try(ctx context.Context, w *workerSession) (*role.Final, *tr
 			if ctx.Err() != nil {
 				return r.stopWorker(ctx, a)
 			}
-			return nil, r.broken(ctx, err)
+			return nil, r.broken(ctx, a, err)
 		}
 		if part.Err != nil {
 			return nil, &tryError{wire: part.Err, retry: retryable(part.Err)}
@@ -227,7 +242,7 @@ func (r *inference) try(ctx context.Context, w *workerSession) (*role.Final, *tr
 		}
 		final := part.Final
 		if final != nil {
-			r.charge(ctx, a.w, final)
+			r.charge(ctx, a, final)
 		}
 		if err := r.forward(ctx, part); err != nil {
 			if final != nil {
@@ -252,11 +267,11 @@ func (r *inference) ask(ctx context.Context, a *attempt) error {
 	timeout := 0.95 * time.Until(r.deadline).Seconds()
 	if w.version == 0 {
 		return w.mux.SendObject(ctx, &schema.ProxyRunQuery{
-			Query: r.query.Query, SignedPayment: pay, Coefficient: int64(w.coefficientNow()), Timeout: timeout, RequestID: a.id,
+			Query: r.query.Query, SignedPayment: pay, Coefficient: int64(a.coefficient), Timeout: timeout, RequestID: a.id,
 		})
 	}
 	m := &schema.ProxyRunQueryEx{
-		Query: r.query.Query, SignedPayment: pay, Coefficient: int64(w.coefficientNow()), Timeout: timeout, RequestID: a.id,
+		Query: r.query.Query, SignedPayment: pay, Coefficient: int64(a.coefficient), Timeout: timeout, RequestID: a.id,
 		Flags: 1, EnableDebug: r.query.EnableDebug,
 	}
 	if w.version >= versionKeys {
@@ -277,7 +292,10 @@ func (r *inference) forward(ctx context.Context, part role.Part) error {
 		part.Body = part.Body[mux.MaxPart:]
 	}
 	if len(part.Body) > 0 {
-		if err := r.window.Acquire(ctx, len(part.Body)); err != nil {
+		credit, stop := context.WithTimeout(ctx, creditWait)
+		err := r.window.Acquire(credit, len(part.Body))
+		stop()
+		if err != nil {
 			return err
 		}
 	}
@@ -286,6 +304,9 @@ func (r *inference) forward(ctx context.Context, part role.Part) error {
 		f.ProxyStart, f.ProxyEnd = role.Seconds(r.start), role.Seconds(time.Now())
 		if r.query.EnableDebug {
 			f.ProxyDebug = r.debug()
+			if !json.Valid([]byte(f.WorkerDebug)) {
+				f.WorkerDebug = "{}" // clients parse it, and some do not survive their failure
+			}
 		} else {
 			f.WorkerDebug = ""
 		}
@@ -326,29 +347,38 @@ func (r *inference) stopWorker(ctx context.Context, a *attempt) (*role.Final, *t
 			return nil, &tryError{wire: part.Err}
 		}
 		if part.Final != nil {
-			r.charge(late, a.w, part.Final)
+			r.charge(late, a, part.Final)
 			return part.Final, nil
 		}
 	}
 }
 
 // broken is an attempt whose worker cannot be talked to any more.
-func (r *inference) broken(ctx context.Context, err error) *tryError {
+func (r *inference) broken(ctx context.Context, a *attempt, err error) *tryError {
 	if cause := wireCause(ctx); cause != nil {
 		return &tryError{wire: cause}
 	}
 	if errors.Is(err, mux.ErrOverflow) {
+		a.tellCancel()
 		return &tryError{wire: wire.Errorf(wire.CodeError, "the client reads too slowly")}
 	}
-	return &tryError{wire.Errorf(wire.CodeFailure, "the worker's connection ended before its answer was complete"), true, true}
+	if errors.Is(err, mux.ErrTooLarge) {
+		return &tryError{wire: wire.Errorf(wire.CodeProtocolViolation, "the request is too large to be passed on")}
+	}
+	if !errors.Is(err, mux.ErrClosed) && !errors.Is(err, errWorkerLost) {
+		r.s.p.log.Error("a request could not be passed on", "worker", a.w.conn.Peer.Addr, "err", err)
+		return &tryError{wire: wire.Public(err)}
+	}
+	return &tryError{wire: wire.Errorf(wire.CodeFailure, "the worker's connection ended before its answer was complete"), retry: true, lost: true, sent: true}
 }
 
 // charge caps what a worker claims at the reservation and writes it down.
 // Nothing is signed or told before it is durable.
-func (r *inference) charge(ctx context.Context, w *workerSession, f *role.Final) {
+func (r *inference) charge(ctx context.Context, a *attempt, f *role.Final) {
+	w := a.w
 	// At this worker's own coefficient the bound is lower than what was
 	// reserved for the dearest one.
-	most := min(r.reserved, pricing.Reserve(len(r.query.Query), int64(r.query.MaxTokens), int64(w.coefficientNow()), r.s.inst.snap.Params.Multipliers))
+	most := min(r.reserved, pricing.Reserve(len(r.query.Query), int64(r.query.MaxTokens), int64(a.coefficient), r.s.inst.snap.Params.Multipliers))
 	if f.Tokens.Total > most {
 		r.s.p.log.Error("a worker claims more than the request can cost: charging the most it can", "worker", w.owner, "claimed", f.Tokens.Total, "charged", most)
 		f.Tokens.Total = most
@@ -377,13 +407,13 @@ func (r *inference) settle(ctx context.Context, w *workerSession, f *role.Final)
 		outcome = role.Cancelled
 	}
 	r.s.p.stats.End(f.Tokens, outcome)
-	if r.gone && r.s.ctx.Err() == nil {
+	if r.gone {
 		// A caller that cancelled on a live connection hears the cost.
-		last := role.Part{ID: r.id, Err: wireCause(ctx), Final: f}
-		if last.Err == nil {
-			last.Err = errCancelled
+		cause := wireCause(ctx)
+		if cause == nil {
+			cause = errCancelled
 		}
-		_ = r.s.mux.SendUrgent(schema.Marshal(role.ToClient(r.s.version, &last, r.begun)))
+		r.sayError(cause, f.Tokens)
 	}
 	r.notify(w, f.Tokens.Total)
 }
@@ -395,8 +425,16 @@ func (r *inference) fail(ctx context.Context, err *wire.Error) {
 		outcome = role.Cancelled
 	}
 	r.s.p.stats.End(pricing.Tokens{}, outcome)
-	now := time.Now()
-	r.s.sendError(r.id, err, r.begun, &role.Final{ProxyStart: role.Seconds(r.start), ProxyEnd: role.Seconds(now)})
+	r.sayError(err, pricing.Tokens{})
+}
+
+// sayError tells the client how its request ended and what it cost. It waits
+// for room, as the client would wait for the answer for ever, but not for long.
+func (r *inference) sayError(err *wire.Error, cost pricing.Tokens) {
+	ctx, stop := context.WithTimeout(r.s.ctx, sayWait)
+	defer stop()
+	f := &role.Final{Tokens: cost, ProxyStart: role.Seconds(r.start), ProxyEnd: role.Seconds(time.Now())}
+	_ = r.s.mux.SendObject(ctx, r.s.errorAnswer(r.id, err, r.begun, f))
 }
 
 // notify sends the payment messages that follow every request (spec
@@ -416,7 +454,7 @@ func (w *workerSession) notify(r *inference, tokens int64) {
 		p.log.Error("cannot sign a payment", "err", err)
 		return
 	}
-	m := &schema.ProxyWorkerRequestPayment{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used, RequestTokens: tokens}
+	m := &schema.ProxyWorkerRequestPayment{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Durable, RequestTokens: tokens}
 	if w.mux.Level() == wire.Level0 {
 		// The reference tells workers who asked; ours are not told.
 		m.RequestClientOwner = p.text(r.s.owner)
@@ -435,7 +473,7 @@ func (s *clientSession) notify(r *inference, tokens int64) {
 		return
 	}
 	_ = s.mux.SendUrgent(schema.Marshal(&schema.ProxyClientRequestPayment{
-		RequestID: r.id, SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used, RequestTokens: tokens,
+		RequestID: r.id, SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Durable, RequestTokens: tokens,
 	}))
 }
 
@@ -452,17 +490,18 @@ func (r *inference) debug() string {
 func (s *clientSession) refuse(id cocoon.RequestID, err *wire.Error) {
 	s.p.stats.Reject()
 	now := role.Seconds(time.Now())
-	s.sendError(id, err, false, &role.Final{ProxyStart: now, ProxyEnd: now, WorkerStart: now, WorkerEnd: now})
+	f := &role.Final{ProxyStart: now, ProxyEnd: now, WorkerStart: now, WorkerEnd: now}
+	_ = s.mux.SendUrgent(schema.Marshal(s.errorAnswer(id, err, false, f)))
 }
 
-// sendError tells the client of a failure in the form it survives: our own
-// clients get the error, others a complete HTTP answer (design 6).
-func (s *clientSession) sendError(id cocoon.RequestID, err *wire.Error, begun bool, f *role.Final) {
+// errorAnswer is a failure in the form the client survives: our own clients
+// get the error, others a complete HTTP answer (design 6).
+func (s *clientSession) errorAnswer(id cocoon.RequestID, err *wire.Error, begun bool, f *role.Final) schema.Object {
 	p := role.Part{ID: id, Err: err, Final: f}
 	if s.mux.Level() == wire.Level0 && s.version > 0 && !begun {
 		p = role.Part{ID: id, Head: role.ErrorAnswer(err), Final: f}
 	}
-	_ = s.mux.SendUrgent(schema.Marshal(role.ToClient(s.version, &p, begun)))
+	return role.ToClient(s.version, &p, begun)
 }
 
 func (a *attempt) tellCancel() {
@@ -500,10 +539,4 @@ func wireCause(ctx context.Context) *wire.Error {
 		return errTimeout
 	}
 	return wire.Errorf(wire.CodeFailure, "%v", fmt.Sprint("connection ended"))
-}
-
-func (w *workerSession) coefficientNow() int32 {
-	w.p.pool.mu.Lock()
-	defer w.p.pool.mu.Unlock()
-	return w.coefficient
 }

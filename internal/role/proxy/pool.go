@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -39,7 +40,14 @@ type want struct {
 
 type waiter struct {
 	want want
-	got  chan *workerSession // capacity 1
+	got  chan place // capacity 1
+}
+
+// place is a worker that will serve a request, at the price factor it asked
+// for at that moment.
+type place struct {
+	w           *workerSession
+	coefficient int32
 }
 
 // settleTime is how long after its start a pool waits for workers of names it
@@ -104,52 +112,49 @@ func (p *pool) update(w *workerSession, change func()) {
 	}
 }
 
-// judge asks again who may serve.
-func (p *pool) judge(admit func(*workerSession) error) {
+// all returns the workers now.
+func (p *pool) all() []*workerSession {
 	p.mu.Lock()
-	workers := make([]*workerSession, 0, len(p.workers))
-	for w := range p.workers {
-		workers = append(workers, w)
-	}
-	p.mu.Unlock()
-	for _, w := range workers {
-		err := admit(w)
-		p.update(w, func() { w.refused = err != nil })
-	}
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.workers))
 }
 
 // acquire takes a place at a worker, waiting for one. release gives it back.
-func (p *pool) acquire(ctx context.Context, want want) (*workerSession, *wire.Error) {
+func (p *pool) acquire(ctx context.Context, want want) (*workerSession, int32, *wire.Error) {
+	got, err := p.place(ctx, want)
+	return got.w, got.coefficient, err
+}
+
+func (p *pool) place(ctx context.Context, want want) (place, *wire.Error) {
 	p.mu.Lock()
 	m := p.models[want.model]
 	if m == nil {
 		if time.Since(p.start) > settleTime || len(p.models) >= maxModels {
 			p.mu.Unlock()
-			return nil, wire.Errorf(wire.CodeProtocolViolation, "unknown model %s", clip(want.model, 128))
+			return place{}, wire.Errorf(wire.CodeProtocolViolation, "unknown model %s", clip(want.model, 128))
 		}
 		m = &modelPool{}
 		p.models[want.model] = m
 	}
 	if w := m.choose(want); w != nil {
-		w.running++
-		p.mu.Unlock()
-		return w, nil
+		defer p.mu.Unlock()
+		return w.take(), nil
 	}
 	if lowest, dear := m.tooDear(want); dear {
 		p.mu.Unlock()
-		return nil, wire.Errorf(wire.CodeNotReady, "can run this query with coefficient=%d", lowest)
+		return place{}, wire.Errorf(wire.CodeNotReady, "can run this query with coefficient=%d", lowest)
 	}
 	if len(m.waiting) >= maxWaiting || want.noWait && !m.serves(want) {
 		defer p.mu.Unlock()
-		return nil, m.none(want)
+		return place{}, m.none(want)
 	}
-	wt := &waiter{want: want, got: make(chan *workerSession, 1)}
+	wt := &waiter{want: want, got: make(chan place, 1)}
 	m.waiting = append(m.waiting, wt)
 	p.mu.Unlock()
 
 	select {
-	case w := <-wt.got:
-		return w, nil
+	case got := <-wt.got:
+		return got, nil
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
@@ -161,14 +166,14 @@ func (p *pool) acquire(ctx context.Context, want want) (*workerSession, *wire.Er
 		}
 	}
 	select {
-	case w := <-wt.got: // came just now
-		return w, nil
+	case got := <-wt.got: // came just now
+		return got, nil
 	default:
 	}
 	if !m.seen && len(m.waiting) == 0 {
 		delete(p.models, want.model)
 	}
-	return nil, m.none(want)
+	return place{}, m.none(want)
 }
 
 // known reports whether the name is worth waiting for.
@@ -190,11 +195,13 @@ func (m *modelPool) none(want want) *wire.Error {
 
 // dispatch gives free places to those who wait, first come first served.
 func (m *modelPool) dispatch() {
+	if !slices.ContainsFunc(m.workers, (*workerSession).free) {
+		return // the usual case under load: nobody needs to be asked
+	}
 	kept := m.waiting[:0]
 	for i, wt := range m.waiting {
 		if w := m.choose(wt.want); w != nil {
-			w.running++
-			wt.got <- w
+			wt.got <- w.take()
 			m.waiting[i] = nil
 			continue
 		}
@@ -209,7 +216,7 @@ func (m *modelPool) dispatch() {
 func (m *modelPool) choose(want want) *workerSession {
 	var best *workerSession
 	for _, w := range m.workers {
-		if !w.usable(want) || w.coefficient > want.maxCoefficient || w.running >= w.limit {
+		if !w.free() || !w.usable(want) || w.coefficient > want.maxCoefficient {
 			continue
 		}
 		if best == nil || w.before(best) {
@@ -250,7 +257,14 @@ func (m *modelPool) tooDear(want want) (lowest int32, dear bool) {
 	return lowest, dear
 }
 
-// usable, before: under the pool's lock.
+// take, free, usable, before: under the pool's lock.
+
+func (w *workerSession) take() place {
+	w.running++
+	return place{w, w.coefficient}
+}
+
+func (w *workerSession) free() bool { return w.enabled && !w.refused && w.running < w.limit }
 
 func (w *workerSession) usable(want want) bool {
 	return w.enabled && !w.refused && !want.tried[w] && (!want.keys || w.version >= versionKeys)

@@ -14,7 +14,9 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,7 +32,8 @@ import (
 // their owner addresses.
 type Ledger interface {
 	// Charge adds tokens to a client's and a worker's counter and returns
-	// once that is durable. The same id counts once.
+	// once that is durable. The same id counts once. Peers hear of durable
+	// counts only: one that a crash undid would be a lie they remember.
 	Charge(ctx context.Context, client, worker cocoon.Address, id cocoon.RequestID, tokens int64) error
 	Client(owner cocoon.Address) channel.Counters
 	Worker(owner cocoon.Address) channel.Counters
@@ -54,6 +57,9 @@ type Contracts interface {
 
 // Config configures a Proxy. Fields without a remark are required.
 type Config struct {
+	// Contract is the proxy contract that Ledger belongs to; zero = the one of
+	// the parameters at New.
+	Contract cocoon.Address
 	// Signer holds the contract key, which signs payments; PublicKey is its
 	// public half.
 	Signer    bindings.Signer
@@ -128,21 +134,36 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Proxy{
+	p := &Proxy{
 		cfg: cfg, log: cfg.Logger, pool: newPool(),
 		accounts: map[cocoon.Address]*account{}, clients: map[*clientSession]struct{}{}, signed: map[signedKey]signedPayment{},
-	}, nil
+	}
+	if cfg.Contract.IsZero() {
+		if _, err := p.current(); err != nil {
+			return nil, fmt.Errorf("proxy: %w", err)
+		}
+	}
+	return p, nil
 }
 
 // Run serves until ctx ends, then drains.
 func (p *Proxy) Run(ctx context.Context) error {
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	acceptCtx, deafen := context.WithCancel(ctx)
+	defer deafen()
 	var wg sync.WaitGroup
-	wg.Go(func() { p.accept(ctx, serveCtx, p.cfg.Clients, p.serveClient) })
-	wg.Go(func() { p.accept(ctx, serveCtx, p.cfg.Workers, p.serveWorker) })
+	deaf := make(chan error, 2)
+	wg.Go(func() { deaf <- p.accept(acceptCtx, serveCtx, &wg, p.cfg.Clients, p.serveClient) })
+	wg.Go(func() { deaf <- p.accept(acceptCtx, serveCtx, &wg, p.cfg.Workers, p.serveWorker) })
 	wg.Go(func() { p.follow(serveCtx) })
-	<-ctx.Done()
+	var err error
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case err = <-deaf: // a proxy that nobody can reach is to be started anew
+	}
+	deafen()
 	p.mu.Lock()
 	p.draining = true
 	p.mu.Unlock()
@@ -157,22 +178,27 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	stop()
 	wg.Wait()
-	return ctx.Err()
+	// Their connections are gone, so they end; what they still charge must be
+	// written before the ledger closes.
+	<-drained
+	return err
 }
 
-// accept takes connections until ctx ends; sessions live in serveCtx.
-func (p *Proxy) accept(ctx, serveCtx context.Context, l tee.Listener, serve func(context.Context, *tee.Conn) error) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
+// accept takes connections until ctx ends; sessions live in serveCtx and are
+// counted in sessions.
+func (p *Proxy) accept(ctx, serveCtx context.Context, sessions *sync.WaitGroup, l tee.Listener, serve func(context.Context, *tee.Conn) error) error {
 	for {
 		conn, err := l.Accept(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				p.log.Error("cannot accept connections any more", "addr", l.Addr(), "err", err)
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
 			}
-			return
+			return ctx.Err()
 		}
-		wg.Go(func() {
+		if err != nil {
+			return fmt.Errorf("cannot accept connections at %v any more: %w", l.Addr(), err)
+		}
+		sessions.Go(func() {
 			defer conn.Close()
 			if err := serve(serveCtx, conn); err != nil && serveCtx.Err() == nil {
 				p.log.Info("connection ended", "peer", conn.Peer.Addr, "err", err)
@@ -187,8 +213,8 @@ func (p *Proxy) accept(ctx, serveCtx context.Context, l tee.Listener, serve func
 func (p *Proxy) follow(ctx context.Context) {
 	for {
 		changed := p.cfg.Source.Changed()
-		if snap, err := p.cfg.Source.Current(); err == nil {
-			p.pool.judge(func(w *workerSession) error { return p.admitWorker(snap, w.conn.Peer, w.model) })
+		for _, w := range p.pool.all() {
+			p.judge(w)
 		}
 		select {
 		case <-ctx.Done():
@@ -196,6 +222,16 @@ func (p *Proxy) follow(ctx context.Context) {
 		case <-changed:
 		}
 	}
+}
+
+// judge asks again whether a worker in the pool may serve.
+func (p *Proxy) judge(w *workerSession) {
+	p.pool.update(w, func() {
+		// Read under the lock: the last word is that of the newest registry.
+		if snap, err := p.cfg.Source.Current(); err == nil {
+			w.refused = p.admitWorker(snap, w.conn.Peer, w.model) != nil
+		}
+	})
 }
 
 func (p *Proxy) admitWorker(s *registry.Snapshot, peer tee.Peer, model cocoon.ModelName) error {
@@ -208,7 +244,11 @@ func (p *Proxy) admitWorker(s *registry.Snapshot, peer tee.Peer, model cocoon.Mo
 	return nil
 }
 
-// current returns the contract under the newest parameters.
+// errOutdated ends the service of a contract whose parameters are old: a proxy
+// for the new one takes over.
+var errOutdated = errors.New("the network's parameters changed: the contract is of older ones")
+
+// current returns the contract under the newest snapshot.
 func (p *Proxy) current() (*instance, error) {
 	snap, err := p.cfg.Source.Current()
 	if err != nil {
@@ -223,6 +263,13 @@ func (p *Proxy) current() (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.cfg.Contract.IsZero() {
+		p.cfg.Contract = contract
+	}
+	if contract != p.cfg.Contract {
+		// The counters of our ledger mean nothing at another contract.
+		return nil, errOutdated
+	}
 	p.instance = &instance{snap: snap, contract: contract}
 	return p.instance, nil
 }
@@ -236,19 +283,18 @@ func (p *Proxy) Contract() (cocoon.Address, error) {
 	return i.contract, nil
 }
 
-// Idle reports whether no request of a client is running.
+// Idle reports whether no request of a client is running, those included
+// whose connection has ended: they may still be charged.
 func (p *Proxy) Idle(owner cocoon.Address) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for s := range p.clients {
-		s.mu.Lock()
-		busy := len(s.requests) > 0
-		s.mu.Unlock()
-		if busy && s.owner == owner {
-			return false
+	var accounts []*account
+	for _, a := range p.accounts {
+		if a.owner == owner {
+			accounts = append(accounts, a)
 		}
 	}
-	return true
+	p.mu.Unlock()
+	return !slices.ContainsFunc(accounts, (*account).busy)
 }
 
 func clip(s string, n int) string {

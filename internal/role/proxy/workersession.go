@@ -192,8 +192,8 @@ func (w *workerSession) connect(q *schema.WorkerParams) (schema.Object, error) {
 	return &schema.WorkerConnectedToProxy{Params: p.params(w.inst, w.version), WorkerScAddress: p.text(w.contract)}, nil
 }
 
-// compare is the second step. Our counters are durable before anybody hears
-// of them, so a worker that knows more talks of another life of this proxy.
+// compare is the second step. Counters are durable before anybody hears of
+// them, so a worker that knows more talks of another life of this proxy.
 func (w *workerSession) compare(state sessionState, q *schema.WorkerCompareBalanceWithProxy) (schema.Object, error) {
 	if state != stateConnected {
 		return nil, wire.Errorf(wire.CodeNone, "unexpected worker.compareBalanceWithProxy")
@@ -211,7 +211,7 @@ func (w *workerSession) compare(state sessionState, q *schema.WorkerCompareBalan
 	if err != nil {
 		return nil, err
 	}
-	return &schema.WorkerCompareBalanceWithProxyResult{SignedPayment: pay, TokensCommittedToDb: c.Durable, MaxTokens: c.Used}, nil
+	return &schema.WorkerCompareBalanceWithProxyResult{SignedPayment: pay, TokensCommittedToDb: c.Durable, MaxTokens: c.Durable}, nil
 }
 
 func (w *workerSession) complete(state sessionState, disabled bool) (schema.Object, error) {
@@ -225,6 +225,9 @@ func (w *workerSession) complete(state sessionState, disabled bool) (schema.Obje
 	if err := w.p.pool.add(w); err != nil {
 		return nil, err
 	}
+	// It was admitted when it connected; what the registry took off its lists
+	// since then, follow did not find in the pool.
+	w.p.judge(w)
 	w.p.log.Info("worker connected", "model", w.model.Base(), "owner", w.owner, "coefficient", w.coefficient, "verdict", w.conn.Peer.Kind, "level", w.conn.Peer.Level)
 	return &schema.WorkerProxyHandshakeCompleted{}, nil
 }
@@ -237,7 +240,7 @@ func (w *workerSession) paymentStatus(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return schema.Marshal(&schema.WorkerPaymentStatus{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Used}), nil
+	return schema.Marshal(&schema.WorkerPaymentStatus{SignedPayment: pay, DbTokens: c.Durable, MaxTokens: c.Durable}), nil
 }
 
 // Message takes answers and state changes; on the reader goroutine.
@@ -255,6 +258,12 @@ func (w *workerSession) Message(c *mux.Conn, data []byte) {
 			role.Deliver(a.queue, part)
 		}
 		return
+	}
+	w.mu.Lock()
+	ready := w.state == stateReady
+	w.mu.Unlock()
+	if !ready {
+		return // what the handshake sets is not settled yet
 	}
 	switch m := o.(type) {
 	case *schema.WorkerEnabledDisabled:

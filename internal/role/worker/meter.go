@@ -59,9 +59,11 @@ func (m *meter) counted() pricing.Usage {
 
 func (m *meter) tokens() pricing.Tokens { return m.multipliers.Adjust(m.counted(), m.coefficient) }
 
-// overrun reports whether the engine made more output than it was allowed.
+// overrun reports whether the engine made more output than it was allowed. Its
+// own count decides. Pieces are no tokens: an echoed prompt is one, and a token
+// of a tool call can make two.
 func (m *meter) overrun() bool {
-	return max(m.usage.CompletionTokens, m.pieces) > m.plan.maxCompletion
+	return m.usage.CompletionTokens > m.plan.maxCompletion || m.pieces/2 > m.plan.maxCompletion
 }
 
 // withCost appends c's object with the cost fields of the reference added to

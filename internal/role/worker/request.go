@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +26,11 @@ type request struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 
-	start time.Time
-	begun bool // the head went out
-	meter meter
+	start    time.Time
+	received time.Time // when the engine's head came
+	debug    bool      // the caller wants times
+	begun    bool      // the head went out
+	meter    meter
 }
 
 // Why a request's context ended.
@@ -41,6 +44,10 @@ var (
 const (
 	maxEvent  = 4 << 20
 	maxAnswer = 32 << 20
+	// endWait is how long an engine may keep a stream open after its last event.
+	endWait = time.Second
+	// maxSeconds is the longest a request may take.
+	maxSeconds = 24 * 3600
 )
 
 // start admits a request and runs it on its own goroutine. It is called on the
@@ -57,18 +64,24 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 		refuse(wire.Errorf(wire.CodeError, "too many active queries"))
 		return
 	}
-	if !(seconds > 0) || seconds > 24*3600 || coefficient < 0 || coefficient >= 1e9 {
+	if !(seconds > 0) {
 		w.active.Add(-1)
 		refuse(errTimeout)
 		return
 	}
+	if coefficient < 0 || coefficient >= 1e9 {
+		w.active.Add(-1)
+		refuse(wire.Errorf(wire.CodeProtocolViolation, "worker: invalid coefficient value"))
+		return
+	}
 	// The answer must reach the proxy before its own limit (spec
 	// network-protocol 5.8).
-	limit := time.Duration(0.95 * seconds * float64(time.Second))
+	limit := time.Duration(0.95 * min(seconds, maxSeconds) * float64(time.Second))
 	ctx, stop := context.WithTimeoutCause(context.Background(), limit, errTimeout)
 	ctx, cancel := context.WithCancelCause(ctx)
 	r := &request{s: s, id: id, cancel: cancel, done: make(chan struct{}), start: time.Now()}
 	r.window = mux.NewSendWindow(s.conn.Level())
+	r.debug = debug
 	r.meter = meter{coefficient: coefficient, multipliers: s.snap.Params.Multipliers, price: s.snap.Params.PricePerToken}
 	s.mu.Lock()
 	if _, twice := s.requests[id]; twice {
@@ -81,7 +94,9 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 	s.requests[id] = r
 	s.mu.Unlock()
 	w.stats.Begin()
+	w.running.Add(1)
 	go func() {
+		defer w.running.Add(-1)
 		defer stop()
 		defer cancel(nil)
 		err := r.run(ctx, query)
@@ -108,11 +123,11 @@ func (r *request) run(ctx context.Context, query []byte) error {
 	}
 	defer resp.Body.Close()
 	contentType := resp.Header.Get("Content-Type")
-	now := time.Now()
+	r.received = time.Now()
 	header := http.Header{
 		"Content-Type":          {contentType},
 		"X-Cocoon-Worker-Start": {fmt.Sprintf("%.6f", role.Seconds(r.start))},
-		"X-Cocoon-Worker-End":   {fmt.Sprintf("%.6f", role.Seconds(now))},
+		"X-Cocoon-Worker-End":   {fmt.Sprintf("%.6f", role.Seconds(r.received))},
 	}
 	if v := resp.Header.Get("Retry-After"); v != "" {
 		header.Set("Retry-After", v)
@@ -137,11 +152,11 @@ func (r *request) events(ctx context.Context, body io.Reader) error {
 	var buf []byte
 	for done := false; ; {
 		ev, err := er.Next()
+		if done && err != nil {
+			return nil // it was complete, however the stream ends
+		}
 		if errors.Is(err, io.EOF) {
-			if !done {
-				return wire.Errorf(wire.CodeFailure, "worker: the engine ended its answer in the middle")
-			}
-			return nil
+			return wire.Errorf(wire.CodeFailure, "worker: the engine ended its answer in the middle")
 		}
 		if err != nil {
 			return engineError(ctx, err)
@@ -153,6 +168,9 @@ func (r *request) events(ctx context.Context, body io.Reader) error {
 		switch {
 		case ev.IsDone():
 			done = true
+			// Reading on to the end lets the connection be used again, but an
+			// engine that does not end it must not hold up the answer.
+			defer time.AfterFunc(endWait, func() { r.cancel(nil) }).Stop()
 		case ev.Data != nil:
 			c, err := openai.ParseChunk(ev.Data)
 			if err != nil {
@@ -250,6 +268,9 @@ func (r *request) end(ctx context.Context, err error) {
 		err = cause
 	}
 	final := &role.Final{WorkerStart: role.Seconds(r.start), WorkerEnd: role.Seconds(time.Now())}
+	if r.debug {
+		final.WorkerDebug = r.stats()
+	}
 	last := role.Part{ID: r.id, Final: final}
 	outcome := role.Complete
 	switch {
@@ -277,6 +298,19 @@ func (r *request) end(ctx context.Context, err error) {
 	sendCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	_ = r.send(sendCtx, &last)
+}
+
+// stats is the worker's debug object (spec network-protocol 5.9).
+func (r *request) stats() string {
+	var head float64
+	if !r.received.IsZero() {
+		head = role.Seconds(r.received)
+	}
+	b, _ := json.Marshal(map[string]any{
+		"type": "worker_stats", "start_time": role.Seconds(r.start),
+		"answer_receive_start_at": head, "answer_receive_end_at": role.Seconds(time.Now()),
+	})
+	return string(b)
 }
 
 // engineError names a failure while an answer was read.

@@ -83,7 +83,8 @@ type Worker struct {
 	keeper *role.Keeper
 	log    *slog.Logger
 
-	active atomic.Int64 // requests running now
+	active  atomic.Int64 // requests that hold a place
+	running atomic.Int64 // those and the ones that still say their last word
 
 	mu       sync.Mutex
 	enabled  bool // the engine is ready and we are not draining
@@ -149,8 +150,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() { w.keeper.Run(serveCtx) })
-	wg.Go(func() { w.monitor(ctx) })
-	<-ctx.Done()
+	w.monitor(ctx) // ends first, so that nobody enables what is draining
 	w.setEnabled(false)
 	w.drain()
 	stop()
@@ -160,7 +160,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 func (w *Worker) drain() {
 	deadline := time.Now().Add(w.cfg.Drain)
-	for w.active.Load() > 0 && time.Now().Before(deadline) {
+	for w.running.Load() > 0 && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
