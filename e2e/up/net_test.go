@@ -28,7 +28,7 @@ const patience = 60 * time.Second
 
 // The program is built once for all tests, and once as the measured build.
 var (
-	binary   = sync.OnceValues(func() (string, error) { return build(os.Getenv("COCOON_BIN")) })
+	plain    = sync.OnceValues(func() (string, error) { return build(os.Getenv("COCOON_BIN")) })
 	measured = sync.OnceValues(func() (string, error) { return build("", "-tags", "tee") })
 	built    []string // folders to remove
 	builtMu  sync.Mutex
@@ -72,7 +72,7 @@ func program(t *testing.T) string {
 	if testing.Short() {
 		t.Skip("-short: no processes")
 	}
-	path, err := binary()
+	path, err := plain()
 	if err != nil {
 		t.Fatal(err)
 	}
