@@ -12,7 +12,6 @@ import (
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
-	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/tee/endorse"
 	"github.com/cocoon-network/cocoon/internal/tee/ratls"
@@ -51,10 +50,15 @@ func (m *Measured) policy() (*attest.Policy, error) {
 
 // admit adjusts the check of image hashes to networks whose peers have none.
 func (m *Measured) admit(check func(*registry.Snapshot, tee.Peer) error) func(*registry.Snapshot, tee.Peer) error {
-	if m.Accepts(attest.None) {
-		return role.AdmitAny
+	if !m.Accepts(attest.None) {
+		return check
 	}
-	return check
+	return func(s *registry.Snapshot, p tee.Peer) error {
+		if p.Kind == attest.None || p.Kind == "" {
+			return nil // the handshake accepted that it shows none
+		}
+		return check(s, p) // who shows evidence is held to it
+	}
 }
 
 // identity makes this process's certificates.

@@ -66,7 +66,7 @@ func (p *Proxy) serveClient(ctx context.Context, nc *tee.Conn) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	s := &clientSession{p: p, conn: nc, ctx: ctx, requests: map[cocoon.RequestID]*inference{}}
-	s.mux = mux.New(nc, mux.Config{Side: mux.Acceptor, Level: nc.Peer.Level, Handler: s, Logger: p.log})
+	s.mux = role.Open(nc, mux.Config{Side: mux.Acceptor, Handler: s, Logger: p.log})
 	err := s.mux.Run(ctx)
 	p.mu.Lock()
 	delete(p.clients, s)

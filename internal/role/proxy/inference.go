@@ -117,6 +117,9 @@ func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
 // admit checks what can be checked without a worker and reserves.
 func (r *inference) admit() (*account, *wire.Error) {
 	s, q := r.s, r.query
+	if err := role.Usable(s.conn); err != nil {
+		return nil, err
+	}
 	timeout := q.Timeout
 	if math.IsNaN(timeout) || timeout <= 0 {
 		return nil, errTimeout

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/wire"
 )
 
@@ -267,7 +268,7 @@ func (w *workerSession) take() place {
 func (w *workerSession) free() bool { return w.enabled && !w.refused && w.running < w.limit }
 
 func (w *workerSession) usable(want want) bool {
-	return w.enabled && !w.refused && !want.tried[w] && (!want.keys || w.version >= versionKeys)
+	return w.enabled && !w.refused && !want.tried[w] && (!want.keys || w.version >= versionKeys) && role.Usable(w.conn) == nil
 }
 
 func (w *workerSession) before(o *workerSession) bool {

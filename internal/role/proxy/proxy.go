@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
@@ -78,8 +79,8 @@ type Config struct {
 	Clients, Workers tee.Listener
 	// AdmitWorker decides about a worker's evidence; nil = role.AdmitWorker.
 	AdmitWorker func(*registry.Snapshot, tee.Peer) error
-	// AnyModel admits models the root contract does not list; test networks
-	// whose peers carry no evidence only.
+	// AnyModel admits models the root contract does not list from workers that
+	// carry no evidence; for test networks only.
 	AnyModel bool
 	// Wait is how long a request may wait for a free worker; 0 = 10 s.
 	Wait time.Duration
@@ -220,6 +221,7 @@ func (p *Proxy) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-time.After(time.Minute): // evidence runs out without a change
 		}
 	}
 }
@@ -238,7 +240,7 @@ func (p *Proxy) admitWorker(s *registry.Snapshot, peer tee.Peer, model cocoon.Mo
 	if err := p.cfg.AdmitWorker(s, peer); err != nil {
 		return err
 	}
-	if !p.cfg.AnyModel && !s.HasModel(model) {
+	if !(p.cfg.AnyModel && (peer.Kind == attest.None || peer.Kind == "")) && !s.HasModel(model) {
 		return errors.New("invalid worker model '" + clip(string(model), 128) + "'")
 	}
 	return nil

@@ -63,7 +63,7 @@ const (
 // serveWorker runs one worker connection.
 func (p *Proxy) serveWorker(ctx context.Context, nc *tee.Conn) error {
 	w := &workerSession{p: p, conn: nc, requests: map[cocoon.RequestID]*attempt{}}
-	w.mux = mux.New(nc, mux.Config{Side: mux.Acceptor, Level: nc.Peer.Level, Handler: w, Logger: p.log})
+	w.mux = role.Open(nc, mux.Config{Side: mux.Acceptor, Handler: w, Logger: p.log})
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	err := w.mux.Run(ctx)
@@ -161,6 +161,9 @@ func (w *workerSession) connect(q *schema.WorkerParams) (schema.Object, error) {
 		return nil, wire.Errorf(wire.CodeNone, "Failed to parse account address")
 	}
 	w.owner, w.model = owner, cocoon.ModelName(q.Model)
+	if err := role.MatchWorker(w.conn.Peer.Node, w.model, owner); err != nil {
+		return nil, wire.Errorf(wire.CodeProtocolViolation, "%v", err)
+	}
 	switch {
 	case w.model.Base() == "" || len(q.Model) > 1024:
 		return nil, wire.Errorf(wire.CodeProtocolViolation, "invalid worker hash or worker type")

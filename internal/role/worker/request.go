@@ -59,6 +59,10 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 		// Not sent only if the connection is ending.
 		_ = s.conn.SendUrgent(marshalPart(s.version, &role.Part{ID: id, Err: err, Final: &role.Final{}}))
 	}
+	if err := role.Usable(s.nc); err != nil {
+		refuse(err)
+		return
+	}
 	if w.active.Add(1) > int64(w.cfg.MaxActive) {
 		w.active.Add(-1)
 		refuse(wire.Errorf(wire.CodeError, "too many active queries"))
@@ -179,6 +183,13 @@ func (r *request) events(ctx context.Context, body io.Reader) error {
 			r.meter.see(c, ev.Data)
 			if r.meter.overrun() {
 				return wire.Errorf(wire.CodeFailure, "worker: the engine went beyond the output limit of %d tokens", r.meter.plan.maxCompletion)
+			}
+			if c.IsError {
+				// It is the caller's to read, and nothing is charged.
+				if err := r.piece(ctx, ev.Raw); err != nil {
+					return err
+				}
+				return wire.Errorf(wire.CodeFailure, "worker: the engine failed in the middle of its answer")
 			}
 			if c.UsageOnly() && !r.meter.plan.usageAsked {
 				continue

@@ -24,6 +24,7 @@ type session struct {
 	ctx  context.Context
 	conn *mux.Conn
 	peer tee.Peer
+	nc   *tee.Conn
 	snap *registry.Snapshot // what the contracts of this session derive from
 
 	// Set by the handshake, read after ready.
@@ -52,10 +53,10 @@ func (w *Worker) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	if err != nil {
 		return err
 	}
-	s := &session{w: w, ctx: ctx, peer: nc.Peer, snap: snap, requests: map[cocoon.RequestID]*request{}}
-	s.conn = mux.New(nc, mux.Config{Side: mux.Dialer, Level: nc.Peer.Level, Handler: s, Logger: w.log})
+	s := &session{w: w, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*request{}}
+	s.conn = role.Open(nc, mux.Config{Side: mux.Dialer, Handler: s, Logger: w.log})
 	defer s.close()
-	return role.Converse(ctx, s.conn, func(ctx context.Context) error { return s.converse(ctx, ready) })
+	return role.Converse(ctx, s.conn, role.Renewed(nc, s.conn, func(ctx context.Context) error { return s.converse(ctx, ready) }))
 }
 
 // converse does the handshake and then keeps payments up to date.
@@ -104,6 +105,9 @@ func (s *session) handshake(ctx context.Context) error {
 	}
 	id, err := role.IdentifyProxy(s.snap, &connected.Params, cfg.IsTest)
 	if err != nil {
+		return err
+	}
+	if err := role.MatchProxy(s.peer.Node, id); err != nil {
 		return err
 	}
 	s.proxyKey, s.proxyContract, s.version = id.Key, id.Contract, id.Version
