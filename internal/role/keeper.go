@@ -227,7 +227,7 @@ func AdmitProxy(s *registry.Snapshot, p tee.Peer) error {
 	if !s.HasProxyImage(p.ImageHash) || p.Kind == attest.None || p.Kind == "" {
 		return fmt.Errorf("the proxy at %s shows image %s (evidence %q), which the root contract does not list", p.Addr, p.ImageHash, p.Kind)
 	}
-	return nil
+	return valid(p)
 }
 
 // AdmitWorker is the proxy's check of a worker's image.
@@ -235,7 +235,7 @@ func AdmitWorker(s *registry.Snapshot, p tee.Peer) error {
 	if !s.HasWorkerImage(p.ImageHash) || p.Kind == attest.None || p.Kind == "" {
 		return fmt.Errorf("invalid worker image hash %X", p.ImageHash[:])
 	}
-	return nil
+	return valid(p)
 }
 
 // AdmitAny is for test networks whose peers carry no evidence.

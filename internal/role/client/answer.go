@@ -24,6 +24,9 @@ import (
 // do runs a call at this session and returns when the head of the answer is
 // there. retry says that nothing was begun and another session may do better.
 func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time) (a *api.Answer, retry bool, err error) {
+	if err := role.Usable(s.nc); err != nil {
+		return nil, true, openai.Unavailable("The session with the proxy was not renewed in time.")
+	}
 	var id cocoon.RequestID
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, false, openai.Internal()

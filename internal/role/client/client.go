@@ -57,6 +57,12 @@ type Config struct {
 	Registrar Registrar
 	// Admit decides about a proxy's evidence; nil = role.AdmitProxy.
 	Admit func(*registry.Snapshot, tee.Peer) error
+	// Pin remembers who a proxy's endpoint is, and refuses another one, before
+	// anything is logged in there; nil = nothing is remembered.
+	Pin func(tee.Peer, role.ProxyIdentity) error
+	// Level0Login lets the client log in at proxies that proved neither their
+	// contract key nor real hardware.
+	Level0Login bool
 	// MaxCoefficient is the highest worker price factor accepted when a call
 	// names none, in thousandths; 0 = 4000.
 	MaxCoefficient int32

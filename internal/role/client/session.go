@@ -28,6 +28,7 @@ type session struct {
 	ctx  context.Context
 	conn *mux.Conn
 	peer tee.Peer
+	nc   *tee.Conn
 	snap *registry.Snapshot
 
 	// Set by the handshake.
@@ -61,10 +62,10 @@ func (c *Client) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	if err != nil {
 		return err
 	}
-	s := &session{c: c, ctx: ctx, peer: nc.Peer, snap: snap, requests: map[cocoon.RequestID]*role.Queue{}}
-	s.conn = mux.New(nc, mux.Config{Side: mux.Dialer, Level: nc.Peer.Level, Handler: s, Logger: c.log})
+	s := &session{c: c, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*role.Queue{}}
+	s.conn = role.Open(nc, mux.Config{Side: mux.Dialer, Handler: s, Logger: c.log})
 	defer s.close()
-	return role.Converse(ctx, s.conn, func(ctx context.Context) error { return s.converse(ctx, ready) })
+	return role.Converse(ctx, s.conn, role.Renewed(nc, s.conn, func(ctx context.Context) error { return s.converse(ctx, ready) }))
 }
 
 // close fails the calls that are still running.
@@ -124,6 +125,14 @@ func (s *session) handshake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := role.MatchProxy(s.peer.Node, id); err != nil {
+		return err
+	}
+	if cfg.Pin != nil {
+		if err := cfg.Pin(s.peer, id); err != nil {
+			return err
+		}
+	}
 	s.proxyKey, s.proxyContract, s.version = id.Key, id.Contract, id.Version
 	if s.version < role.ClientMinVersion || s.version > role.ClientMaxVersion {
 		return fmt.Errorf("the proxy chose protocol version %d, which was not offered", s.version)
@@ -137,6 +146,9 @@ func (s *session) handshake(ctx context.Context) error {
 	s.view = cfg.Book.View(s.contract)
 	s.learn(connected.SignedPayment, nil)
 
+	if err := s.mayLogIn(); err != nil {
+		return err
+	}
 	var answer schema.Object
 	switch auth := connected.Auth.(type) {
 	case *schema.ClientProxyConnectionAuthShort:
@@ -164,6 +176,19 @@ func (s *session) handshake(ctx context.Context) error {
 		return wire.Errorf(wire.Code(a.ErrorCode), "the proxy refused the login: %s", a.Error)
 	}
 	return fmt.Errorf("the proxy answered the login with %T", answer)
+}
+
+// ErrLogin is the refusal to log in at a proxy that has proven too little.
+var ErrLogin = errors.New("nothing is logged in at this proxy: it proved neither its contract key (level 1) nor real hardware, and who has the secret can spend the deposit; set measured.level0_login to allow it on a test network")
+
+// mayLogIn decides who may see the secret or a registration nonce (docs/
+// protocol.md, client login). Where a file stands in for the chain there is no
+// deposit to lose.
+func (s *session) mayLogIn() error {
+	if s.peer.Node != nil || s.peer.Kind.Real() || s.snap.Fake || s.c.cfg.Level0Login {
+		return nil
+	}
+	return ErrLogin
 }
 
 // counters are the two counters that come beside a payment.
