@@ -140,7 +140,7 @@ func BenchmarkServe(b *testing.B) {
 	for name, q := range map[string]tl.Serializable{
 		"getAccount": ton.GetAccountState{ID: head, Account: acc},
 		"runMethod":  ton.RunSmcMethod{Mode: 7, ID: head, Account: acc, MethodID: tlb.MethodNameHash("seqno")},
-		"blockProof": ton.GetBlockProof{KnownBlock: n.block1().id()},
+		"blockProof": ton.GetBlockProof{KnownBlock: n.key.id()},
 		"shards":     ton.GetAllShardsInfo{ID: head},
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -11,9 +11,9 @@ import (
 	"github.com/xssnick/tonutils-go/tvm/cell"
 )
 
-// block is one block of either chain. It is immutable but for root, state and
-// what is derived from them, which are dropped when the block gets old (the log
-// still has the bytes) and are guarded by network.mu.
+// block is one block of either chain. It is immutable but for what network.mu
+// guards: root, state and what is derived from them, which are dropped when
+// the block gets old (the log still has the bytes), and where the log has it.
 type block struct {
 	workchain int32
 	ref       extRef // seqno, end LT, hashes
@@ -23,8 +23,8 @@ type block struct {
 	top       *block // masterchain: the newest shard block it knows, nil for the zero state
 	mcSeqno   uint32 // basechain: the masterchain block that first names it
 	txs       []txID // basechain: in order of account and LT
-	offset    int64  // of the BoC in the log
 	size      int32  // of the BoC
+	at        place  // of the BoC in the log
 
 	root   *cell.Cell
 	state  *cell.Cell

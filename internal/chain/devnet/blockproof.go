@@ -10,13 +10,17 @@ import (
 	"github.com/xssnick/tonutils-go/tvm/cell"
 )
 
-// blockProof links a block the client trusts to another masterchain block.
-// There is one key block and one validator set for good, so a chain has at
-// most two links: back to the key block, and from there forward by signature.
+// blockProof links a block the client trusts to another masterchain block, or
+// back to the zero state. There is one key block and one validator set for
+// good, so a chain has at most two links: back to the key block, and from
+// there forward by signature.
 func (n *network) blockProof(q ton.GetBlockProof) (tl.Serializable, error) {
 	known := n.block(q.KnownBlock)
 	target, _ := n.latest()
 	if q.Mode&1 != 0 {
+		if n.isZeroState(q.TargetBlock) {
+			return n.zeroProof(known)
+		}
 		target = n.block(q.TargetBlock)
 	}
 	if known == nil || target == nil || known.workchain != masterchain || target.workchain != masterchain {
@@ -25,15 +29,20 @@ func (n *network) blockProof(q ton.GetBlockProof) (tl.Serializable, error) {
 	res := ton.PartialBlockProof{Complete: true, From: known.id(), To: target.id()}
 	at := known
 	if known.seqno() < target.seqno() {
-		at = n.block1()
+		at = n.key
 	} else {
 		at = target
 	}
 	if at != known {
-		link, err := n.linkBack(known, at)
+		dest, err := n.headerProof(at)
 		if err != nil {
 			return nil, err
 		}
+		link, err := n.linkBack(known, at.id())
+		if err != nil {
+			return nil, err
+		}
+		link.DestProof = dest.ToBOC()
 		res.Steps = append(res.Steps, link)
 	}
 	if at != target {
@@ -46,11 +55,27 @@ func (n *network) blockProof(q ton.GetBlockProof) (tl.Serializable, error) {
 	return res, nil
 }
 
-func (n *network) linkBack(from, to *block) (*ton.BlockLinkBackward, error) {
-	dest, err := n.headerProof(to)
+func (n *network) isZeroState(id *ton.BlockIDExt) bool {
+	return id != nil && id.Equals(n.zeroID())
+}
+
+// zeroProof shows the zero state in the list of blocks before a block. It has
+// no header to prove.
+func (n *network) zeroProof(known *block) (tl.Serializable, error) {
+	if known == nil || known.workchain != masterchain {
+		return nil, errNoBlock
+	}
+	zero := n.zeroID()
+	link, err := n.linkBack(known, zero)
 	if err != nil {
 		return nil, err
 	}
+	return ton.PartialBlockProof{Complete: true, From: known.id(), To: zero, Steps: []any{link}}, nil
+}
+
+// linkBack shows an earlier block in the state after from. The proof of its
+// header is left to the caller.
+func (n *network) linkBack(from *block, to *ton.BlockIDExt) (*ton.BlockLinkBackward, error) {
 	root, err := n.blockRoot(from)
 	if err != nil {
 		return nil, err
@@ -61,16 +86,16 @@ func (n *network) linkBack(from, to *block) (*ton.BlockLinkBackward, error) {
 	}
 	var inState *cell.Cell
 	if state := n.stateRoot(from); state != nil {
-		inState, err = oldBlockProof(state, to.seqno())
+		inState, err = oldBlockProof(state, to.SeqNo)
 	} else {
-		inState, err = n.forgottenState(root, to.seqno())
+		inState, err = n.forgottenState(root, to.SeqNo)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &ton.BlockLinkBackward{
-		ToKeyBlock: to.seqno() == 1, From: from.id(), To: to.id(),
-		DestProof: dest.ToBOC(), Proof: header.ToBOC(), StateProof: inState.ToBOC(),
+		// The zero state counts as a key block, as in the list itself.
+		ToKeyBlock: to.SeqNo <= 1, From: from.id(), To: to, Proof: header.ToBOC(), StateProof: inState.ToBOC(),
 	}, nil
 }
 

@@ -64,6 +64,12 @@ type Config struct {
 	// KeepStates is the number of masterchain blocks whose state can be
 	// asked; 0 means 256.
 	KeepStates int
+	// KeepBlocks and KeepFor say what is kept on disk: a masterchain block is
+	// deleted, with what it registers, after that many later blocks and that
+	// much later time, whichever is more; or some time afterwards, for they are
+	// deleted in bulk. 0 means 100,000 and a day. The key block stays for good.
+	KeepBlocks int
+	KeepFor    time.Duration
 	// SnapshotEvery is the number of masterchain blocks between state
 	// snapshots; 0 means 4096.
 	SnapshotEvery uint32
@@ -79,6 +85,8 @@ type Config struct {
 	Now func() time.Time
 	// Logger gets what happens; nil discards it.
 	Logger *slog.Logger
+
+	testOnlyStep func(string) // called after each change of the disk
 }
 
 // Validate fills in what is unset and names what cannot be.
@@ -90,6 +98,10 @@ func (c *Config) Validate() error {
 	}
 	set(&c.MaxTransactions, 1000)
 	set(&c.KeepStates, 256)
+	set(&c.KeepBlocks, 100_000)
+	if c.KeepFor == 0 {
+		c.KeepFor = 24 * time.Hour
+	}
 	if c.SnapshotEvery == 0 {
 		c.SnapshotEvery = 4096
 	}
@@ -121,6 +133,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("devnet: %d transactions in a block, 1 to 2000 are possible", c.MaxTransactions)
 	case c.MaxHops < 0 || c.KeepStates < 16:
 		return errors.New("devnet: MaxHops is negative or KeepStates below 16")
+	case c.KeepBlocks < c.KeepStates || c.KeepFor < 0:
+		return fmt.Errorf("devnet: KeepBlocks is %d, less than the %d of KeepStates, or KeepFor is negative", c.KeepBlocks, c.KeepStates)
 	}
 	return nil
 }
@@ -250,7 +264,7 @@ func removeOtherNetworks(n *network) {
 	entries, _ := os.ReadDir(n.dir)
 	for _, e := range entries {
 		path := filepath.Join(n.dir, e.Name())
-		ours := path == n.logPath() || path == n.snapshotPath()
+		ours := strings.HasPrefix(path, n.logStem()+"-") && strings.HasSuffix(path, ".log") || path == n.snapshotPath()
 		if !ours && (strings.HasPrefix(e.Name(), "blocks-") || strings.HasPrefix(e.Name(), "state-")) {
 			os.Remove(path)
 		}
@@ -417,7 +431,7 @@ func (c *Chain) GlobalConfig() []byte {
 			ID: liteclient.ServerID{Type: "pub.ed25519", Key: encode64(key)},
 		}},
 		Validator: liteclient.ValidatorConfig{
-			Type: "validator.config.global", ZeroState: id(n.zero.masterRef), InitBlock: id(n.key()),
+			Type: "validator.config.global", ZeroState: id(n.zero.masterRef), InitBlock: id(n.key.ref),
 			Hardforks: []liteclient.ConfigBlock{},
 		},
 	}

@@ -82,7 +82,7 @@ func TestFullBlocksGoOn(t *testing.T) {
 			t.Errorf("%d transactions, want 70", txs)
 		}
 		n := c.current()
-		for _, b := range n.shards[1:] {
+		for _, b := range n.shards.blocks {
 			if len(b.txs) > 10 {
 				t.Errorf("a block of %d transactions", len(b.txs))
 			}

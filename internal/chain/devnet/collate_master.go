@@ -87,8 +87,7 @@ func (c *network) collateMaster(now uint32, shard *block) (*block, *masterState,
 	}
 	var keyRef *extRef
 	if !key {
-		k := c.keyRef()
-		keyRef = &k
+		keyRef = &c.key.ref
 	}
 	extra, err := masterExtra(shardHashes, prev.config, c.setHash, old, key, keyRef, prev.supply)
 	if err != nil {

@@ -37,7 +37,7 @@ func lsError(code int32, format string, args ...any) ton.LSError {
 	return ton.LSError{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-var errNoBlock = lsError(codeNotReady, "block is not known here")
+var errNoBlock = lsError(codeNotReady, "block is not known here, or no longer kept")
 
 // answer serves one liteserver query.
 func (c *Chain) answer(ctx context.Context, query tl.Serializable) tl.Serializable {
@@ -178,13 +178,10 @@ func (n *network) initID() *ton.ZeroStateIDExt {
 	return &ton.ZeroStateIDExt{Workchain: masterchain, RootHash: z.root[:], FileHash: z.file[:]}
 }
 
-// key is the key block.
-func (n *network) key() extRef { return n.block1().ref }
-
-func (n *network) block1() *block {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	return n.mcs[1]
+// zeroID is the masterchain's zero state as a block.
+func (n *network) zeroID() *ton.BlockIDExt {
+	z := n.zero.masterRef
+	return blockIDExt(masterchain, 0, z.root, z.file)
 }
 
 func (n *network) block(id *ton.BlockIDExt) *block {
@@ -221,7 +218,7 @@ func (n *network) blockData(id *ton.BlockIDExt) (tl.Serializable, error) {
 	if b == nil {
 		return nil, errNoBlock
 	}
-	boc, err := n.store.read(b)
+	boc, err := n.blockBytes(b)
 	if err != nil {
 		return nil, err
 	}
@@ -279,7 +276,7 @@ func (n *network) lookupBlock(q ton.LookupBlock) (tl.Serializable, error) {
 		return nil, errNoBlock
 	}
 	n.mu.RLock()
-	list := n.shards
+	list, key := n.shards, n.key
 	if q.ID.Workchain == masterchain {
 		list = n.mcs
 	}
@@ -287,19 +284,28 @@ func (n *network) lookupBlock(q ton.LookupBlock) (tl.Serializable, error) {
 	if q.ID.Workchain != masterchain && q.ID.Workchain != basechain {
 		return nil, errNoBlock
 	}
-	i := 0
+	var found *block
+	blocks := list.blocks
 	switch {
 	case q.Mode&1 != 0:
-		i = int(uint32(q.ID.Seqno))
+		if found = list.at(uint32(q.ID.Seqno)); q.ID.Workchain == masterchain && q.ID.Seqno == 1 {
+			found = key
+		}
 	case q.Mode&2 != 0:
-		i = 1 + sort.Search(len(list)-1, func(i int) bool { return list[i+1].ref.endLT >= q.LT })
+		i := sort.Search(len(blocks), func(i int) bool { return blocks[i].ref.endLT >= q.LT })
+		// What the first one kept does not hold may have been in one before.
+		if i < len(blocks) && (i > 0 || list.first == 1 || q.LT >= blocks[0].startLT) {
+			found = blocks[i]
+		}
 	case q.Mode&4 != 0:
-		i = sort.Search(len(list)-1, func(i int) bool { return list[i+1].utime > q.UTime })
+		if i := sort.Search(len(blocks), func(i int) bool { return blocks[i].utime > q.UTime }); i > 0 {
+			found = blocks[i-1]
+		}
 	}
-	if i < 1 || i >= len(list) {
+	if found == nil {
 		return nil, errNoBlock
 	}
-	return n.header(list[i], q.Mode&^7)
+	return n.header(found, q.Mode&^7)
 }
 
 func (n *network) getState(id *ton.BlockIDExt) (tl.Serializable, error) {
@@ -524,8 +530,11 @@ func (n *network) shardBlockProof(id *ton.BlockIDExt) (tl.Serializable, error) {
 		return ton.ShardBlockProof{MasterchainID: b.id()}, nil
 	}
 	n.mu.RLock()
-	mc := n.mcs[b.mcSeqno]
+	mc := n.mcs.at(max(b.mcSeqno, n.mcs.first))
 	n.mu.RUnlock()
+	if mc.top != b {
+		return nil, errNoBlock // the masterchain block that named it is pruned
+	}
 	root, err := n.blockRoot(mc)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"path/filepath"
@@ -47,13 +48,15 @@ type network struct {
 	stuck      map[hash]bool // messages the executor cannot run
 	snapshotAt uint32
 
-	mu      sync.RWMutex
-	mcs     []*block // by seqno; the zero state's place is nil
-	shards  []*block
-	txs     map[hash][]txRef // by account, in order of LT
-	oldest  uint32           // the first masterchain block whose state is kept
-	waiting bool             // the queue has messages to deliver
-	changed chan struct{}    // closed and replaced with every masterchain block
+	mu       sync.RWMutex
+	mcs      blockList
+	shards   blockList
+	key      *block            // masterchain block 1, which is never pruned
+	hundreds map[uint32]extRef // the last masterchain blocks with a seqno divisible by 100
+	txs      map[hash][]txRef  // by account, in order of LT
+	oldest   uint32            // the first masterchain block whose state is kept
+	waiting  bool              // the queue has messages to deliver
+	changed  chan struct{}     // closed and replaced with every masterchain block
 }
 
 // txRef says which block holds an account's transaction.
@@ -70,8 +73,8 @@ const maxLanes = 4096
 func openNetwork(cfg *Config, gen *genesis) (*network, error) {
 	n := &network{
 		cfg: cfg, log: cfg.Logger, gen: gen, validator: gen.key("validator"), vm: tvm.NewTVM(), pool: newMempool(),
-		dir: cfg.Dir, lanes: map[hash]lane{}, stuck: map[hash]bool{}, mcs: []*block{nil}, shards: []*block{nil},
-		txs: map[hash][]txRef{}, changed: make(chan struct{}),
+		dir: cfg.Dir, lanes: map[hash]lane{}, stuck: map[hash]bool{}, mcs: blockList{first: 1}, shards: blockList{first: 1},
+		hundreds: map[uint32]extRef{}, txs: map[hash][]txRef{}, changed: make(chan struct{}),
 	}
 	var err error
 	if n.zero, err = gen.zeroStates(); err != nil {
@@ -102,7 +105,7 @@ func openNetwork(cfg *Config, gen *genesis) (*network, error) {
 		n.libraries = []*cell.Cell{n.master.libraries}
 	}
 	now := uint32(cfg.Now().Unix())
-	for len(n.mcs) < 3 {
+	for n.mcs.next() < 3 {
 		if err := n.bootstrap(now); err != nil {
 			n.store.close()
 			return nil, err
@@ -121,7 +124,7 @@ func (n *network) bootstrap(now uint32) error {
 	var shard *block
 	var st *shardState
 	var err error
-	if len(n.mcs) > 1 {
+	if n.mcs.next() > 1 {
 		if shard, st, _, _, err = n.collateShard(now, nil, true); err != nil {
 			return err
 		}
@@ -129,8 +132,9 @@ func (n *network) bootstrap(now uint32) error {
 	return n.commit(now, shard, st, nil)
 }
 
-func (n *network) logPath() string {
-	return filepath.Join(n.dir, fmt.Sprintf("blocks-%x.log", n.zero.masterRef.root[:4]))
+// logStem is how the paths of the block log begin.
+func (n *network) logStem() string {
+	return filepath.Join(n.dir, fmt.Sprintf("blocks-%x", n.zero.masterRef.root[:4]))
 }
 
 func (n *network) snapshotPath() string {
@@ -149,13 +153,20 @@ func (n *network) replay() error {
 	if snap != nil {
 		from = snap.seqno
 	}
-	n.store, err = openLog(n.logPath(), n.zero.masterRef.root, func(blocks []*block) error {
-		mc := blocks[len(blocks)-1]
-		if int(mc.seqno()) != len(n.mcs) {
-			return fmt.Errorf("masterchain block %d follows %d", mc.seqno(), len(n.mcs)-1)
+	begin := func(first uint32, shard, key *block) error {
+		if from < first {
+			return fmt.Errorf("it begins with block %d, and there is no whole snapshot of a later state in %s; restore a copy, or remove the directory to start anew", first, n.snapshotPath())
 		}
-		if len(blocks) == 2 && int(blocks[0].seqno()) != len(n.shards) {
-			return fmt.Errorf("shard block %d follows %d", blocks[0].seqno(), len(n.shards)-1)
+		n.beginLocked(first, shard, key)
+		return nil
+	}
+	visit := func(blocks []*block) error {
+		mc := blocks[len(blocks)-1]
+		if mc.seqno() != n.mcs.next() {
+			return fmt.Errorf("masterchain block %d follows %d", mc.seqno(), n.mcs.next()-1)
+		}
+		if len(blocks) == 2 && blocks[0].seqno() != n.shards.next() {
+			return fmt.Errorf("shard block %d follows %d", blocks[0].seqno(), n.shards.next()-1)
 		}
 		for _, b := range blocks {
 			if mc.seqno() > from {
@@ -183,21 +194,24 @@ func (n *network) replay() error {
 		}
 		n.publishLocked(blocks)
 		return nil
-	})
-	if err != nil {
+	}
+	if n.store, err = openLog(n.logStem(), n.zero.masterRef.root, logVisitor{begin, visit}); err != nil {
 		return err
 	}
 	if n.store.torn > 0 {
 		n.log.Warn("SIMULATED chain: the last block was not written completely and is dropped", "bytes", n.store.torn)
 	}
-	if int(from) >= len(n.mcs) && from > 0 {
+	if last := n.mcs.next() - 1; from > last {
 		n.store.close()
-		return fmt.Errorf("devnet: the state snapshot is of block %d, but the log ends at %d; remove %s to replay the log", from, len(n.mcs)-1, n.snapshotPath())
+		return fmt.Errorf("devnet: the state snapshot is of block %d, but the log ends at %d; remove %s to replay the log", from, last, n.snapshotPath())
 	}
 	n.oldest = max(n.oldest, from)
 	n.snapshotAt = from
 	if n.shard, err = loadShardState(shardRoot); err == nil {
 		n.master, err = loadMasterState(mcState)
+	}
+	if err == nil {
+		err = n.loadHundreds()
 	}
 	if err != nil {
 		n.store.close()
@@ -229,8 +243,8 @@ func (b *block) replay(prev *cell.Cell) error {
 
 // head is the newest masterchain block, top the newest shard block; nil
 // before the first. Like the references below they need n.mu or n.build.
-func (n *network) head() *block { return n.mcs[len(n.mcs)-1] }
-func (n *network) top() *block  { return n.shards[len(n.shards)-1] }
+func (n *network) head() *block { return n.mcs.last() }
+func (n *network) top() *block  { return n.shards.last() }
 
 func (n *network) masterRef() extRef {
 	if b := n.head(); b != nil {
@@ -246,7 +260,13 @@ func (n *network) topRef() extRef {
 	return n.zero.shardRef
 }
 
-func (n *network) keyRef() extRef { return n.mcs[1].ref }
+// masterAt is a masterchain block; nil if it is not kept.
+func (n *network) masterAt(seqno uint32) *block {
+	if seqno == 1 {
+		return n.key
+	}
+	return n.mcs.at(seqno)
+}
 
 // later is the time of the next block: never before the last one's.
 func (n *network) later(now uint32) uint32 {
@@ -307,6 +327,7 @@ func (n *network) commit(now uint32, shard *block, st *shardState, lanes map[has
 		n.failed = fmt.Errorf("devnet: blocks cannot be stored, the chain stops: %w", err)
 		return n.failed
 	}
+	n.step("a block is in the log")
 	n.master = ms
 	if shard != nil {
 		n.shard = st
@@ -332,6 +353,9 @@ func (n *network) commit(now uint32, shard *block, st *shardState, lanes map[has
 			return err
 		}
 	}
+	if err := n.beginSegment(); err != nil {
+		return err
+	}
 	if mc.seqno()-n.snapshotAt >= n.cfg.SnapshotEvery {
 		return n.writeSnapshotLocked()
 	}
@@ -344,19 +368,24 @@ func (n *network) publishLocked(blocks []*block) {
 	if len(blocks) == 2 {
 		b := blocks[0]
 		b.mcSeqno = mc.seqno()
-		n.shards = append(n.shards, b)
-		for _, t := range b.txs {
-			n.txs[t.account] = append(n.txs[t.account], txRef{t.lt, b})
-		}
+		n.shards.blocks = append(n.shards.blocks, b)
+		n.indexLocked(b)
 	}
 	mc.top = n.top()
-	n.mcs = append(n.mcs, mc)
+	n.mcs.blocks = append(n.mcs.blocks, mc)
+	if mc.seqno() == 1 {
+		n.key = mc
+	}
+	if mc.seqno()%100 == 0 {
+		n.hundreds[mc.seqno()] = mc.ref
+		delete(n.hundreds, mc.seqno()-1700)
+	}
 
 	keep := uint32(n.cfg.KeepStates)
 	for mc.seqno() >= keep && n.oldest <= mc.seqno()-keep {
-		old := n.mcs[n.oldest]
+		old := n.mcs.at(n.oldest)
 		n.oldest++
-		next := n.mcs[n.oldest]
+		next := n.mcs.at(n.oldest)
 		if old == nil {
 			continue
 		}
@@ -366,6 +395,13 @@ func (n *network) publishLocked(blocks []*block) {
 		if old.top != nil && next.top != old.top {
 			old.top.forget()
 		}
+	}
+}
+
+// indexLocked notes a shard block's transactions.
+func (n *network) indexLocked(b *block) {
+	for _, t := range b.txs {
+		n.txs[t.account] = append(n.txs[t.account], txRef{t.lt, b})
 	}
 }
 
@@ -408,7 +444,8 @@ func (n *network) writeSnapshotLocked() error {
 		return fmt.Errorf("devnet: state snapshot: %w", err)
 	}
 	n.snapshotAt = seqno
-	return nil
+	n.step("a snapshot is written")
+	return n.prune()
 }
 
 func (n *network) close() error {
@@ -433,8 +470,10 @@ func (n *network) blockContext(now uint32, lt uint64, seed hash) (*tvm.BlockCont
 func (n *network) prevBlocks() tuple.Tuple {
 	id := func(seqno uint32) any {
 		r := n.zero.masterRef
-		if seqno > 0 {
-			r = n.mcs[seqno].ref
+		if b := n.masterAt(seqno); b != nil {
+			r = b.ref
+		} else if seqno > 0 {
+			r = n.hundreds[seqno]
 		}
 		return tuple.NewTupleValue(big.NewInt(int64(masterchain)), new(big.Int).SetUint64(1<<63), big.NewInt(int64(seqno)),
 			new(big.Int).SetBytes(r.root[:]), new(big.Int).SetBytes(r.file[:]))
@@ -465,16 +504,16 @@ func (n *network) emulate(ctx *tvm.BlockContext, acc *tvm.PreparedAccount, msg *
 func (n *network) find(wc int32, seqno uint32, root, file []byte) *block {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	list := n.shards
-	if wc == masterchain {
-		list = n.mcs
-	} else if wc != basechain {
+	var b *block
+	switch wc {
+	case masterchain:
+		b = n.masterAt(seqno)
+	case basechain:
+		b = n.shards.at(seqno)
+	}
+	if b == nil {
 		return nil
 	}
-	if int64(seqno) >= int64(len(list)) || list[seqno] == nil {
-		return nil
-	}
-	b := list[seqno]
 	if !bytes.Equal(b.ref.root[:], root) || !bytes.Equal(b.ref.file[:], file) {
 		return nil
 	}
@@ -489,11 +528,33 @@ func (n *network) blockRoot(b *block) (*cell.Cell, error) {
 	if root != nil {
 		return root, nil
 	}
-	boc, err := n.store.read(b)
+	boc, err := n.blockBytes(b)
 	if err != nil {
 		return nil, err
 	}
 	return cell.FromBOC(boc)
+}
+
+// blockBytes returns a block as it is in the log.
+func (n *network) blockBytes(b *block) ([]byte, error) {
+	for {
+		n.mu.RLock()
+		at := b.at
+		n.mu.RUnlock()
+		boc, err := at.read(b.size)
+		if err == nil {
+			return boc, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("devnet: block log: %w", err)
+		}
+		n.mu.RLock()
+		moved := b.at != at
+		n.mu.RUnlock()
+		if !moved {
+			return nil, errNoBlock // it was pruned meanwhile
+		}
+	}
 }
 
 // stateRoot returns the state after a block; nil if it is no longer kept.

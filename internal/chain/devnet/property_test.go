@@ -200,7 +200,7 @@ func checkLinks(t *testing.T, n *network) {
 	t.Helper()
 	last := map[hash]txID{} // hash and LT of the account's last transaction
 	deleted := 0
-	for _, b := range n.shards[1:] {
+	for _, b := range n.shards.blocks {
 		root, err := n.blockRoot(b)
 		if err != nil {
 			t.Fatal(err)

@@ -66,7 +66,7 @@ func (c *Chain) Revert(snapshot []byte) error {
 	case old.pool.wake <- struct{}{}: // the clock looks again which network is current
 	default:
 	}
-	err = errors.Join(old.store.close(), os.Remove(old.logPath()))
+	err = old.store.remove()
 	if e := os.Remove(old.snapshotPath()); !errors.Is(e, os.ErrNotExist) {
 		err = errors.Join(err, e)
 	}

@@ -408,7 +408,7 @@ func TestOldTrustedBlock(t *testing.T) {
 			}
 		}
 	}
-	if n := c.current(); n.mcs[ids[0].SeqNo].state != nil || n.mcs[ids[0].SeqNo].root != nil {
+	if n := c.current(); n.mcs.at(ids[0].SeqNo).state != nil || n.mcs.at(ids[0].SeqNo).root != nil {
 		t.Error("an old block's cells are still in memory")
 	}
 	api := dial(t, c.GlobalConfig(), ton.ProofCheckPolicySecure, nil)

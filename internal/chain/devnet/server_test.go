@@ -246,7 +246,7 @@ func TestProofsBind(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	key := c.current().block1().id()
+	key := c.current().key.id()
 	part, err := api.GetBlockProof(ctx, key, head)
 	if err != nil {
 		t.Fatal(err)
@@ -352,7 +352,7 @@ func TestEveryMethodAnswers(t *testing.T) {
 		"config":             {ton.GetConfigAll{BlockID: head}, ton.ConfigAll{}},
 		"params":             {ton.GetConfigParams{BlockID: head, Params: []int32{19, 12345}}, ton.ConfigAll{}},
 		"config of a shard":  {ton.GetConfigAll{BlockID: shard}, ton.LSError{Code: -400}},
-		"block proof":        {ton.GetBlockProof{KnownBlock: n.block1().id()}, ton.PartialBlockProof{}},
+		"block proof":        {ton.GetBlockProof{KnownBlock: n.key.id()}, ton.PartialBlockProof{}},
 		"libraries":          {ton.GetLibraries{LibraryList: [][]byte{lib.Hash(), make([]byte, 32)}}, ton.LibraryResult{}},
 		"queue sizes":        {ton.GetOutMsgQueueSizes{}, ton.OutMsgQueueSizes{}},
 		"validator stats":    {ton.GetValidatorStats{ID: head}, ton.LSError{Code: -400}},

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
@@ -57,7 +58,7 @@ func minedChain(t testing.TB, blocks int) (dir, log string, heads []Head) {
 		t.Fatal(err)
 	}
 	removeFile(t, n.snapshotPath())
-	return dir, filepath.Base(n.logPath()), heads
+	return dir, filepath.Base(n.store.path(1)), heads
 }
 
 func TestTornTailIsDropped(t *testing.T) {
@@ -202,7 +203,7 @@ func killedAccount(i int) (a cocoon.Address) {
 
 // untilKilled confirms one transfer after the other and says so.
 func untilKilled(dir string) error {
-	c, err := Open(Config{Dir: dir, SnapshotEvery: 7})
+	c, err := Open(Config{Dir: dir, SnapshotEvery: 7, KeepStates: 16, KeepBlocks: 16, KeepFor: time.Nanosecond})
 	if err != nil {
 		return err
 	}
