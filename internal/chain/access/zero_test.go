@@ -4,15 +4,15 @@ package access
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
-	"github.com/xssnick/tonutils-go/tlb"
+	"github.com/xssnick/tonutils-go/tl"
 	"github.com/xssnick/tonutils-go/ton"
-	"github.com/xssnick/tonutils-go/tvm/cell"
 )
 
-// TestZeroStateLink proves the zero state from a later state, with the link
-// that liteservers of the network give: it has no proof of its destination.
+// TestZeroStateLink proves the zero state from a later state, by the link that
+// liteservers give: it has no proof of its destination.
 func TestZeroStateLink(t *testing.T) {
 	chain := startChain(t, nil)
 	waitSeqno(t, chain, 4)
@@ -25,46 +25,16 @@ func TestZeroStateLink(t *testing.T) {
 	defer s.close()
 	top := chain.Head()
 	head := blockID{seqno: top.Seqno, root: top.RootHash, file: top.FileHash}
-
-	// The proof of the head's state hash, from a link to block 1.
-	part, err := ask[ton.PartialBlockProof](t.Context(), s, ton.GetBlockProof{Mode: 1, KnownBlock: head.ext(), TargetBlock: tr.init.ext()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	link := part.Steps[0].(ton.BlockLinkBackward)
-
-	// The proof in the state, made here from all of it.
-	full, err := ask[ton.BlockState](t.Context(), s, ton.GetState{ID: head.ext()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := cell.FromBOC(full.Data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proof := cell.NewMerkleProofBuilder(root)
-	loader, err := proof.Root().BeginParse()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var state tlb.ShardStateUnsplit
-	if err := tlb.LoadFromCell(&state, loader); err != nil {
-		t.Fatal(err)
-	}
-	var extra tlb.McStateExtra
-	if err := tlb.Parse(&extra, state.McStateExtra); err != nil {
-		t.Fatal(err)
-	}
 	zero := blockID{root: tr.zero.root, file: tr.zero.file}
-	if h, err := prevBlock(&extra, 0); err != nil || h.id != zero {
-		t.Fatalf("the state lists %s as zero state, %v", h.id, err)
-	}
-	stateProof, err := proof.CreateProof()
+
+	part, err := ask[ton.PartialBlockProof](t.Context(), s, ton.GetBlockProof{Mode: 1, KnownBlock: head.ext(), TargetBlock: zero.ext()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	link.To, link.DestProof, link.StateProof = zero.ext(), nil, stateProof.ToBOC()
-
+	link, ok := part.Steps[0].(ton.BlockLinkBackward)
+	if !ok || len(part.Steps) != 1 || len(link.DestProof) != 0 || !part.Complete {
+		t.Fatalf("the way to the zero state is %+v", part)
+	}
 	if h, err := checkBackward(head, &link); err != nil || h.id != zero {
 		t.Errorf("the genuine link: %s, %v", h.id, err)
 	}
@@ -82,5 +52,62 @@ func TestZeroStateLink(t *testing.T) {
 	link.To = zero.ext()
 	if _, err := checkBackward(tr.init, &link); !errors.Is(err, ErrForged) {
 		t.Errorf("from another block: %v, want %v", err, ErrForged)
+	}
+}
+
+// TestOrigin opens a client, for which the chain must be shown to begin with
+// the configured zero state, at servers that show it in different ways.
+func TestOrigin(t *testing.T) {
+	chain := startChain(t, nil)
+	toZero := func(query tl.Serializable) bool {
+		q, ok := query.(ton.GetBlockProof)
+		return ok && q.TargetBlock != nil && q.TargetBlock.SeqNo == 0
+	}
+	refused := ton.LSError{Code: 651, Text: "not in db"}
+	for name, test := range map[string]struct {
+		server  twist
+		headers int // of block 1 asked for
+		want    error
+	}{
+		"by the list of blocks": {nil, 0, nil},
+		"by block 1, the list is refused": {func(q, a tl.Serializable) tl.Serializable {
+			if toZero(q) {
+				return refused
+			}
+			return a
+		}, 1, nil},
+		"not at all": {func(q, a tl.Serializable) tl.Serializable {
+			if _, ok := q.(ton.GetBlockHeader); ok || toZero(q) {
+				return refused
+			}
+			return a
+		}, 1, ErrRefused},
+		"by a link that begins elsewhere": {func(q, a tl.Serializable) tl.Serializable {
+			p, ok := a.(ton.PartialBlockProof)
+			if !toZero(q) || !ok {
+				return a
+			}
+			link := p.Steps[0].(ton.BlockLinkBackward)
+			link.StateProof = link.Proof
+			p.Steps[0] = link
+			return p
+		}, 0, ErrForged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := startLiar(t, chain, test.server)
+			c, err := Open(t.Context(), Config{GlobalConfig: chain.GlobalConfig(), Servers: []Server{l.Server}})
+			if err == nil {
+				defer c.Close()
+			}
+			if !errors.Is(err, test.want) || test.want == nil && err != nil {
+				t.Fatalf("%v, want %v", err, test.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), l.Address) {
+				t.Errorf("the error does not name the server: %v", err)
+			}
+			if got := l.count("GetBlockHeader"); got != test.headers {
+				t.Errorf("%d headers were asked for, want %d", got, test.headers)
+			}
+		})
 	}
 }
