@@ -64,7 +64,8 @@ const (
 
 // Identity holds our certificate and renews it when it is asked for one.
 type Identity struct {
-	cfg IdentityConfig
+	cfg  IdentityConfig
+	next func(ctx context.Context, now time.Time) (*tls.Certificate, error)
 
 	mu       sync.Mutex
 	current  *tls.Certificate
@@ -89,7 +90,9 @@ func NewIdentity(cfg IdentityConfig) *Identity {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Identity{cfg: cfg}
+	id := &Identity{cfg: cfg}
+	id.next = id.issue
+	return id
 }
 
 // Certificate returns the current certificate. When it is time for a new one,
@@ -134,7 +137,7 @@ func (id *Identity) look(ctx context.Context) (current *tls.Certificate, usable 
 func (id *Identity) renew(ctx context.Context, now time.Time, done chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, renewLimit)
 	defer cancel()
-	cert, err := id.issue(ctx, now)
+	cert, err := id.next(ctx, now)
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	if err == nil {
