@@ -67,17 +67,11 @@ type liar struct {
 // startLiar runs a liar in front of the chain's server.
 func startLiar(t *testing.T, chain *devnet.Chain, tw twist) *liar {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") // find a free port
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
 	public, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := &liar{Server: Server{Address: addr, PublicKey: [32]byte(public)}, twist: tw, asked: map[string]int{}}
+	out := &liar{Server: Server{PublicKey: [32]byte(public)}, twist: tw, asked: map[string]int{}}
 
 	_, genuine, err := parseGlobalConfig(chain.GlobalConfig())
 	if err != nil {
@@ -123,22 +117,45 @@ func startLiar(t *testing.T, chain *devnet.Chain, tw twist) *liar {
 	})
 	var conns sync.Map
 	s.SetConnectionHook(func(c *liteclient.ServerClient) error { conns.Store(c, nil); return nil })
-	go s.Listen(addr)
 	t.Cleanup(func() {
 		s.Close()
 		upstream.close()
 		conns.Range(func(c, _ any) bool { c.(*liteclient.ServerClient).Close(); return true })
 	})
-	for range 100 { // Listen does not say when it is ready
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-			return out
-		}
-		time.Sleep(5 * time.Millisecond)
+	for out.Address == "" {
+		out.Address = listen(t, s, out.PublicKey)
 	}
-	t.Fatal("the test server does not listen")
-	return nil
+	return out
+}
+
+// listen lets the server listen on a free port and returns the address; empty
+// if another process took the port meanwhile, as the server binds it itself.
+// Who answers there is known by the key.
+func listen(t *testing.T, s *liteclient.Server, key [32]byte) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := Server{Address: l.Addr().String(), PublicKey: key}
+	l.Close()
+	failed := make(chan error, 1)
+	go func() { failed <- s.Listen(at.Address) }()
+	cfg := &Config{Dial: new(net.Dialer).DialContext, MaxAnswer: 1 << 10}
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		c, err := dial(ctx, cfg, at)
+		cancel()
+		if err == nil {
+			c.close(ErrUnreachable)
+			return at.Address
+		}
+		select {
+		case <-failed:
+			return ""
+		case <-time.After(2 * time.Millisecond): // it does not say when it is ready
+		}
+	}
 }
 
 func (l *liar) set(tw twist) {

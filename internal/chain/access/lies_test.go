@@ -256,10 +256,10 @@ func TestLies(t *testing.T) {
 				MaxAnswer: 512 << 10, Timeout: 5 * time.Second,
 				Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			}
-			if lie.want == ErrStalled {
-				cfg.Timeout = 100 * time.Millisecond
-			}
 			alone := open(t, cfg)
+			if lie.want == ErrStalled { // nothing is under way that reads it
+				alone.cfg.Timeout = 100 * time.Millisecond
+			}
 			l.set(lie.lie)
 			err := lie.do(t.Context(), alone)
 			if !errors.Is(err, lie.want) {
