@@ -99,36 +99,45 @@ type body struct {
 	once sync.Once
 }
 
-// Read implements io.Reader. It returns io.EOF only after the proxy said that
-// the answer is complete.
-func (b *body) Read(p []byte) (int, error) {
-	for len(b.rest) == 0 {
-		if b.err != nil {
+// Read implements io.Reader. It takes all parts that are here already, which
+// saves whoever reads a write for each. It returns io.EOF only after the proxy
+// said that the answer is complete.
+func (b *body) Read(p []byte) (n int, err error) {
+	for {
+		m := copy(p[n:], b.rest)
+		b.rest = b.rest[m:]
+		n += m
+		over := b.err != nil || b.ended.Load()
+		switch {
+		case n == len(p), n > 0 && (over || b.queue.Len() == 0):
+			return n, nil
+		case b.err != nil:
 			return 0, b.err
-		}
-		if b.ended.Load() {
+		case over:
 			b.err = io.EOF
 			b.s.c.stats.End(tokensOf(b.final), role.Complete)
 			b.finish()
 			return 0, io.EOF
 		}
-		part, err := b.queue.Pop(b.ctx)
-		if err != nil {
-			return 0, b.fail(b.explain(err))
-		}
-		if part.Err != nil {
-			b.ended.Store(true)
-			return 0, b.fail(openai.Cut("The answer broke off: %s", part.Err.Text))
-		}
-		if part.Head != nil {
-			return 0, b.fail(openai.Upstream("The proxy sent a second head."))
-		}
+		b.next()
+	}
+}
+
+// next waits for the next part.
+func (b *body) next() {
+	part, err := b.queue.Pop(b.ctx)
+	switch {
+	case err != nil:
+		b.fail(b.explain(err))
+	case part.Err != nil:
+		b.ended.Store(true)
+		b.fail(openai.Cut("The answer broke off: %s", part.Err.Text))
+	case part.Head != nil:
+		b.fail(openai.Upstream("The proxy sent a second head."))
+	default:
 		b.rest = part.Body
 		b.take(part)
 	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
 }
 
 // take notes the end of an answer.
@@ -144,11 +153,10 @@ func (b *body) take(p role.Part) {
 	}
 }
 
-func (b *body) fail(err *openai.Error) error {
+func (b *body) fail(err *openai.Error) {
 	b.err = err
 	b.s.c.stats.End(noTokens, role.Failed)
 	b.finish()
-	return err
 }
 
 // Close ends the call; before its end it cancels it.

@@ -33,6 +33,7 @@ type session struct {
 
 	// Set by the handshake.
 	proxyKey      [32]byte
+	payments      role.PaymentReader
 	proxyContract cocoon.Address
 	contract      cocoon.Address // our client contract
 	version       int32
@@ -197,7 +198,7 @@ type counters struct{ durable, used int64 }
 // learn takes over what a proxy says of our counters. A client does not
 // insist: it keeps the largest valid amount (spec network-protocol 4.2).
 func (s *session) learn(p schema.ProxySignedPaymentType, c *counters) {
-	pay, err := role.ReadPayment(p, bindings.ClientCharge, s.contract, s.proxyKey)
+	pay, err := s.payments.Read(p, bindings.ClientCharge, s.contract, s.proxyKey)
 	if err != nil {
 		s.c.log.Warn("ignoring a payment", "proxy", s.peer.Addr, "err", err)
 	}

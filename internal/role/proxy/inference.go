@@ -294,7 +294,7 @@ func (r *inference) forward(ctx context.Context, part role.Part) error {
 		}
 		part.Body = part.Body[mux.MaxPart:]
 	}
-	if len(part.Body) > 0 {
+	if len(part.Body) > 0 && !r.window.TryAcquire(len(part.Body)) {
 		credit, stop := context.WithTimeout(ctx, creditWait)
 		err := r.window.Acquire(credit, len(part.Body))
 		stop()

@@ -29,6 +29,7 @@ type session struct {
 
 	// Set by the handshake, read after ready.
 	proxyKey      [32]byte
+	payments      role.PaymentReader
 	proxyContract cocoon.Address
 	contract      cocoon.Address // our worker contract
 	version       int32
@@ -165,7 +166,7 @@ func (s *session) updatePayment(ctx context.Context) error {
 // learn takes over counters and a signed payment the proxy sent. A worker is
 // strict: money it was promised must never shrink (spec network-protocol 4.3).
 func (s *session) learn(p schema.ProxySignedPaymentType, durable, used int64) error {
-	pay, err := role.ReadPayment(p, bindings.WorkerPayout, s.contract, s.proxyKey)
+	pay, err := s.payments.Read(p, bindings.WorkerPayout, s.contract, s.proxyKey)
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,21 @@ func (w *SendWindow) Acquire(ctx context.Context, n int) error {
 	}
 }
 
+// TryAcquire is Acquire if it need not wait; false means ask Acquire.
+func (w *SendWindow) TryAcquire(n int) bool {
+	if w == nil {
+		return true
+	}
+	cost := int64(n + PartCost)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil || n > MaxPart || w.credit < cost {
+		return false
+	}
+	w.credit -= cost
+	return true
+}
+
 // Grant adds what the peer granted. Credit never exceeds a window. A grant of
 // nothing or less fails with ErrViolation.
 func (w *SendWindow) Grant(n int) error {

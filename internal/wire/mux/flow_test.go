@@ -238,3 +238,28 @@ func TestWindowNeverStalls(t *testing.T) {
 		})
 	}
 }
+
+func TestTryAcquire(t *testing.T) {
+	var none *mux.SendWindow
+	if !none.TryAcquire(1 << 20) {
+		t.Error("level 0 knows windows")
+	}
+	w := mux.NewSendWindow(wire.Level1)
+	if w.TryAcquire(mux.MaxPart + 1) {
+		t.Error("a part above the limit was admitted")
+	}
+	taken := 0
+	for w.TryAcquire(mux.MaxPart) {
+		taken += mux.MaxPart + mux.PartCost
+	}
+	if taken > mux.Window || taken+mux.MaxPart+mux.PartCost <= mux.Window {
+		t.Errorf("%d bytes were taken of a window of %d", taken, mux.Window)
+	}
+	if err := w.Grant(mux.MaxPart + mux.PartCost); err != nil || !w.TryAcquire(mux.MaxPart) {
+		t.Errorf("a grant gave no room: %v", err)
+	}
+	w.Close(mux.ErrQueueClosed)
+	if w.TryAcquire(0) {
+		t.Error("a closed window gave credit")
+	}
+}
