@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -226,12 +227,30 @@ func (c *child) openLog() (*os.File, error) {
 
 // lastLine is what the child said before it ended.
 func (c *child) lastLine(err error) string {
-	b, rerr := readSmall(c.logPath())
+	b, rerr := readTail(c.logPath(), maxLine)
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	if rerr != nil || lines[len(lines)-1] == "" {
 		return err.Error()
 	}
 	return lines[len(lines)-1]
+}
+
+// maxLine is what is looked at to find the last line of a log.
+const maxLine = 8 << 10
+
+// readTail returns the last n bytes of a file, or all of a shorter one.
+func readTail(path string, n int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > n {
+		if _, err := f.Seek(-n, io.SeekEnd); err != nil {
+			return nil, err
+		}
+	}
+	return io.ReadAll(io.LimitReader(f, n))
 }
 
 func environWithout(prefixes ...string) []string {
