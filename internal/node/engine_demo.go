@@ -26,7 +26,7 @@ func demoEngine(c *Config, log *slog.Logger) (*engine.Client, cocoon.ModelName, 
 	if err != nil {
 		return nil, "", err
 	}
-	eng, err := engine.New(engine.Config{BaseURL: "http://demo", Transport: srv.Transport(), Caps: engine.Caps{ContinuousUsage: true}, Logger: log})
+	eng, err := engine.New(engine.Config{BaseURL: "http://demo", Transport: srv.Transport(), Dialect: engine.Demo, Logger: log})
 	if err != nil {
 		return nil, "", err
 	}
