@@ -26,6 +26,7 @@ type chain struct {
 	// nil where a root file stands in for the chain.
 	client   *access.Client
 	follower *follow.Follower
+	seen     *chainBlocks
 }
 
 // openChain opens the network of the configuration. With a chain it returns
@@ -80,7 +81,7 @@ func openChain(ctx context.Context, c *Config, log *slog.Logger) (*chain, error)
 		client.Close()
 		return nil, err
 	}
-	return &chain{Source: holder, root: root, client: client, follower: f}, nil
+	return &chain{Source: holder, root: root, client: client, follower: f, seen: &chainBlocks{client: client}}, nil
 }
 
 // close ends the access.
@@ -98,7 +99,7 @@ func (c *chain) parts() []func(context.Context) error {
 	if !c.real() {
 		return nil
 	}
-	return []func(context.Context) error{c.follower.Run}
+	return []func(context.Context) error{c.follower.Run, c.seen.run}
 }
 
 // networkID is level 1's name of the network; zero where there is no chain.

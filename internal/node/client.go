@@ -15,10 +15,12 @@ import (
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/contracts"
 	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/client"
+	"github.com/cocoon-network/cocoon/internal/tee"
 )
 
 // runClient assembles the client role and its gateway.
@@ -32,10 +34,19 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	defer ch.close()
-	dial, err := dialer(c, log)
+	l1, err := newLevel1(c, ch, cocoon.RoleClient, nil, nil, log)
 	if err != nil {
 		return err
 	}
+	dial, err := dialer(c, l1, log)
+	if err != nil {
+		return err
+	}
+	known, err := openPins(c.Runtime.Dir, ch.networkID())
+	if err != nil {
+		return err
+	}
+	admit := c.Measured.admit(role.AdmitProxy)
 	book, err := openViews(ctx, c, log)
 	if err != nil {
 		return err
@@ -49,7 +60,13 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		Owner: owner, Secret: secret, Proxies: c.Runtime.Proxies,
 		IsTest: c.Measured.IsTest, TestOnly: c.Measured.TestOnly,
 		Source: ch, Dialer: dial, Book: book, Registrar: fakeRegistrar{},
-		Admit:          c.Measured.admit(role.AdmitProxy),
+		Admit: func(s *registry.Snapshot, p tee.Peer) error {
+			if err := known.admit(p); err != nil {
+				return err
+			}
+			return admit(s, p)
+		},
+		Pin: known.confirm, Level0Login: c.Measured.Level0Login,
 		MaxCoefficient: c.Runtime.MaxCoefficient, Timeout: c.Runtime.timeout(), Logger: log,
 	}
 	parts := ch.parts()

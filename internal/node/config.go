@@ -55,6 +55,12 @@ type Measured struct {
 	Evidence string `toml:"evidence"`
 	// Accept lists the kinds of evidence accepted from proxies and workers.
 	Accept []string `toml:"accept"`
+	// MinLevel is the lowest level of the protocol spoken with proxies and
+	// workers: 1 demands statements and session proofs, 0 faces C++ peers too.
+	MinLevel int `toml:"min_level"`
+	// Level0Login lets a client log in at proxies of level 0 without real
+	// evidence: test networks only.
+	Level0Login bool `toml:"level0_login"`
 	// SimulatedRoot is the key id (96 hex digits) of the simulated vendor that
 	// is trusted where Accept lists simulated.
 	SimulatedRoot string `toml:"simulated_root"`
@@ -106,6 +112,9 @@ type Runtime struct {
 	MarkEvery float64 `toml:"mark_every"`
 	// KeyFile holds the proxy's contract key.
 	KeyFile string `toml:"key_file"`
+	// PreviousKeyFile holds the contract key before that one, where it changed:
+	// it signs its successor, so that clients who know it stay.
+	PreviousKeyFile string `toml:"previous_key_file"`
 	// SecretFile holds the client's login master secret; with a root file, the
 	// secret itself. "" = the empty secret, with a root file only.
 	SecretFile string `toml:"secret_file"`
@@ -146,6 +155,7 @@ func Default(role string) Config {
 		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}},
 		Runtime: Runtime{
 			LogLevel: "info", LogFormat: "text",
+			Hosts: []string{}, Origins: []string{}, // so that --print-config lists them
 			Listen: "127.0.0.1:10000", ListenWorkers: "0.0.0.0:11001", ListenClients: "0.0.0.0:11002",
 			Proxies: 1, Coefficient: 1000, MaxActive: 60, MaxCoefficient: 4000, Timeout: 120,
 		},

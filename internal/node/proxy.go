@@ -23,6 +23,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/proxy"
 	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/tee/statement"
 )
 
 // keySigner signs payments with a key of the wallet package.
@@ -77,7 +78,11 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 			return err
 		}
 	}
-	id, err := identity(c, log)
+	l1, err := newLevel1(c, h.chain, cocoon.RoleProxy, h.facts, &h.key, log)
+	if err != nil {
+		return err
+	}
+	id, err := identity(c, h.chain, log)
 	if err != nil {
 		return err
 	}
@@ -92,7 +97,7 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 		if err != nil {
 			return nil, nil, err
 		}
-		l, err := listener(c, ln, peer, id, log)
+		l, err := listener(c, l1, ln, peer, id, log)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -142,6 +147,17 @@ func (h *proxyHost) run(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// facts are what this proxy says of itself: the contract under the newest
+// parameters, whose key it holds.
+func (h *proxyHost) facts() (statement.Facts, error) {
+	snap, err := h.chain.Current()
+	if err != nil {
+		return statement.Facts{}, err
+	}
+	contract, err := bindings.ProxyAddress(snap, h.key.Public(), h.owner)
+	return statement.Facts{Contract: contract, ContractKey: h.key.Public(), Owner: h.owner}, err
 }
 
 func (h *proxyHost) ledgers() string { return filepath.Join(h.cfg.Runtime.Dir, "ledger") }

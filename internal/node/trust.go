@@ -16,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/tee/endorse"
 	"github.com/cocoon-network/cocoon/internal/tee/ratls"
 	"github.com/cocoon-network/cocoon/internal/tee/router"
+	"github.com/cocoon-network/cocoon/internal/wire"
 )
 
 // Accepts reports whether peers of this kind are accepted.
@@ -62,24 +63,28 @@ func (m *Measured) admit(check func(*registry.Snapshot, tee.Peer) error) func(*r
 }
 
 // identity makes this process's certificates.
-func identity(c *Config, log *slog.Logger) (*ratls.Identity, error) {
-	cfg := ratls.IdentityConfig{Log: log}
+func identity(c *Config, ch *chain, log *slog.Logger) (*ratls.Identity, error) {
+	a, err := attester(c)
+	if err != nil {
+		return nil, err
+	}
+	return ratls.NewIdentity(ratls.IdentityConfig{Attester: a, Now: ch.clock, Log: log}), nil
+}
+
+// attester is the platform this process runs on; nil if it shows no evidence.
+func attester(c *Config) (ratls.Attester, error) {
 	switch k := attest.Kind(c.Measured.Evidence); k {
 	case attest.None:
+		return nil, nil
 	case attest.Fake:
-		cfg.Attester = ratls.FakeAttester{}
+		return ratls.FakeAttester{}, nil
 	case attest.TDX:
-		cfg.Attester = &ratls.TSM{}
+		return &ratls.TSM{}, nil
 	case attest.Simulated:
-		a, err := simulatedAttester(c)
-		if err != nil {
-			return nil, err
-		}
-		cfg.Attester = a
+		return simulatedAttester(c)
 	default:
 		return nil, fmt.Errorf("configuration: measured.evidence %q is not tdx, simulated, fake or none", k)
 	}
-	return ratls.NewIdentity(cfg), nil
 }
 
 // own refuses to run a role whose own evidence the network would refuse.
@@ -87,8 +92,9 @@ func (m *Measured) own(r cocoon.Role) error {
 	return attest.RefuseOnNetwork(r, attest.Kind(m.Evidence), m.GlobalID)
 }
 
-// ratlsConfig is what dialers and listeners share.
-func ratlsConfig(c *Config, peer cocoon.Role, id *ratls.Identity, log *slog.Logger) (ratls.Config, error) {
+// ratlsConfig is what dialers and listeners share. l1 opens the sessions of
+// level 1.
+func ratlsConfig(c *Config, l1 *level1, peer cocoon.Role, id *ratls.Identity, log *slog.Logger) (ratls.Config, error) {
 	policy, err := c.Measured.policy()
 	if err != nil {
 		return ratls.Config{}, err
@@ -101,11 +107,17 @@ func ratlsConfig(c *Config, peer cocoon.Role, id *ratls.Identity, log *slog.Logg
 	if err != nil {
 		return ratls.Config{}, err
 	}
-	return ratls.Config{
+	cfg := ratls.Config{
 		Endorser: end,
 		Identity: id, Policy: policy, PeerRole: peer, GlobalID: c.Measured.GlobalID,
-		Difficulty: c.Runtime.PowDifficulty, Log: log,
-	}, nil
+		Difficulty: c.Runtime.PowDifficulty, Now: l1.chain.clock, Log: log,
+	}
+	sessions, err := l1.sessions(peer, cfg)
+	if err != nil {
+		return ratls.Config{}, err
+	}
+	cfg.Session = sessions.Handshake
+	return cfg, nil
 }
 
 // endorser finds the vendors' statements that belong to a peer's evidence.
@@ -124,15 +136,18 @@ func endorser(c *Config, policy *attest.Policy, log *slog.Logger) (ratls.Endorse
 }
 
 // dialer makes connections to proxies: itself, or through a router.
-func dialer(c *Config, log *slog.Logger) (tee.Dialer, error) {
+func dialer(c *Config, l1 *level1, log *slog.Logger) (tee.Dialer, error) {
 	if c.Runtime.Via != "" {
+		if c.Measured.MinLevel > wire.Level0 {
+			return nil, errors.New("configuration: runtime.via names a router, behind which there is no level 1, and measured.min_level demands it")
+		}
 		return routerDialer(c, log)
 	}
-	id, err := identity(c, log)
+	id, err := identity(c, l1.chain, log)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := ratlsConfig(c, cocoon.RoleProxy, id, log)
+	cfg, err := ratlsConfig(c, l1, cocoon.RoleProxy, id, log)
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +155,8 @@ func dialer(c *Config, log *slog.Logger) (tee.Dialer, error) {
 }
 
 // listener accepts connections of one role.
-func listener(c *Config, ln net.Listener, peer cocoon.Role, id *ratls.Identity, log *slog.Logger) (tee.Listener, error) {
-	cfg, err := ratlsConfig(c, peer, id, log)
+func listener(c *Config, l1 *level1, ln net.Listener, peer cocoon.Role, id *ratls.Identity, log *slog.Logger) (tee.Listener, error) {
+	cfg, err := ratlsConfig(c, l1, peer, id, log)
 	if err != nil {
 		return nil, err
 	}

@@ -210,6 +210,7 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 		cfg.Measured = Measured{
 			GlobalID: devnet.DefaultGlobalID, RootContract: root.String(), TonConfig: devnet.GlobalConfigPath(n.path("devnet")), IsTest: true,
 			Evidence: string(attest.Simulated), Accept: []string{string(attest.Simulated)}, SimulatedRoot: vendor.RootKeyID().String(),
+			MinLevel: 1,
 		}
 		r := &cfg.Runtime
 		r.Dir, r.Status, r.Owner = n.path(c.name), c.addr("status"), owner.String()

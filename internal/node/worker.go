@@ -11,6 +11,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/worker"
+	"github.com/cocoon-network/cocoon/internal/tee/statement"
 )
 
 // runWorker assembles the worker role and its engine.
@@ -31,7 +32,13 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	dial, err := dialer(c, log)
+	l1, err := newLevel1(c, ch, cocoon.RoleWorker, func() (statement.Facts, error) {
+		return statement.Facts{Model: model, Owner: owner}, nil
+	}, nil, log)
+	if err != nil {
+		return err
+	}
+	dial, err := dialer(c, l1, log)
 	if err != nil {
 		return err
 	}

@@ -426,7 +426,10 @@ func TestRenewal(t *testing.T) {
 				go func() { // a chain that moves
 					for seqno := uint32(1000); ctx.Err() == nil; seqno += 10 {
 						w.chain.set(seqno, time.Now())
-						time.Sleep(10 * time.Second)
+						select {
+						case <-ctx.Done():
+						case <-time.After(10 * time.Second):
+						}
 					}
 				}()
 				first := worker.Session.Node().Digest

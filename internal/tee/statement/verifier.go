@@ -251,9 +251,9 @@ func (v *Verifier) appraise(ctx context.Context, c *card, peer tee.Peer, b *Bund
 }
 
 // final reports whether trying again soon can change nothing: what rests on
-// the newest blocks or on fetched collateral can.
+// the newest blocks, the newest registry or on fetched collateral can.
 func final(err error) bool {
-	for _, passing := range []error{ErrForeign, ErrBehind, ErrHalted, ErrBusy, ErrImages, attest.ErrEndorsements, context.Canceled, context.DeadlineExceeded} {
+	for _, passing := range []error{ErrForeign, ErrBehind, ErrHalted, ErrBusy, ErrImages, ErrContract, attest.ErrEndorsements, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, passing) {
 			return false
 		}
