@@ -27,6 +27,11 @@ var ErrLevel = errors.New("router: a forwarder must not negotiate level 1: set L
 type Forwarder struct {
 	// Dialer opens the authenticated connections of Local, of level 0.
 	Dialer tee.Dialer
+	// Named are dialers that SOCKS5 callers choose by their user name, whose
+	// password says nothing. nil: callers give no name.
+	Named map[string]tee.Dialer
+	// Check, if there is one, is what else a peer must be.
+	Check func(tee.Peer) error
 	// Destination is the fixed host:port that Local connects to; "" lets each
 	// caller name one by SOCKS5. For Reverse it is the service behind us.
 	Destination string
@@ -70,10 +75,13 @@ func (f *Forwarder) Local(ctx context.Context, ln net.Listener) error {
 // open connects to where the local caller wants to go, then answers it in one
 // piece.
 func (f *Forwarder) open(ctx context.Context, nc net.Conn) (*tee.Conn, error) {
-	target := f.Destination
+	target, dialer := f.Destination, f.Dialer
 	var reply []byte
 	if target == "" {
 		var err error
+		if dialer, err = f.readGreeting(nc); err != nil {
+			return nil, err
+		}
 		if target, err = readRequest(nc); err != nil {
 			return nil, err
 		}
@@ -84,7 +92,7 @@ func (f *Forwarder) open(ctx context.Context, nc net.Conn) (*tee.Conn, error) {
 			reply[8], reply[9] = byte(ap.Port()>>8), byte(ap.Port())
 		}
 	}
-	remote, err := f.Dialer.Dial(ctx, target)
+	remote, err := dialer.Dial(ctx, target)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +181,11 @@ func (f *Forwarder) introduce(nc net.Conn, reply []byte, peer tee.Peer, source, 
 	if peer.Level != 0 {
 		return ErrLevel
 	}
+	if f.Check != nil {
+		if err := f.Check(peer); err != nil {
+			return err
+		}
+	}
 	// A SEV record names no root key, so its reader takes it for hardware.
 	if r := peer.Result; f.Layout != 0 && r != nil && r.Format == attest.FormatSEVSNP && peer.Kind == attest.Simulated {
 		return fmt.Errorf("%w: no layout can tell simulated SEV-SNP evidence from real", ErrPreamble)
@@ -225,36 +238,90 @@ func split(addr string) (string, int32) {
 	return ap.Addr().Unmap().String(), int32(ap.Port())
 }
 
-// readRequest is the server's side of SOCKS5, as far as roles use it: no
-// authentication, CONNECT, IPv4.
+// Methods of SOCKS5 (RFC 1928 3).
+const (
+	methodNone = 0
+	methodName = 2
+)
+
+// readGreeting is the first half of the server's side of SOCKS5. A caller's
+// user name, if names are known here and the caller offers one, is preferred
+// and chooses the dialer.
+func (f *Forwarder) readGreeting(nc net.Conn) (tee.Dialer, error) {
+	r := &socksConn{nc: nc}
+	greeting := r.read(2)
+	methods := r.read(int(greeting[1]))
+	switch {
+	case r.err != nil:
+		return nil, r.err
+	case greeting[0] == 5 && f.Named != nil && bytes.Contains(methods, []byte{methodName}):
+		return f.readName(r)
+	case greeting[0] == 5 && bytes.Contains(methods, []byte{methodNone}):
+		r.write(5, methodNone)
+		return f.Dialer, r.err
+	}
+	return nil, fmt.Errorf("%w: it is greeted % x % x", ErrSOCKS, greeting, methods)
+}
+
+// ErrName is the cause of a user name that chooses nothing.
+var ErrName = errors.New("router: no policy has the name the caller gave")
+
+// readName reads a name and a password (RFC 1929).
+func (f *Forwarder) readName(r *socksConn) (tee.Dialer, error) {
+	r.write(5, methodName)
+	head := r.read(2)
+	name := r.read(int(head[1]))
+	r.read(int(r.read(1)[0]))
+	if r.err != nil {
+		return nil, r.err
+	}
+	if head[0] != 1 {
+		return nil, fmt.Errorf("%w: a name in form %d", ErrSOCKS, head[0])
+	}
+	d, ok := f.Named[string(name)]
+	if !ok {
+		return nil, fmt.Errorf("%w: %q", ErrName, name)
+	}
+	r.write(1, 0)
+	return d, r.err
+}
+
+// readRequest is the second half, as far as roles use it: CONNECT, IPv4.
 func readRequest(nc net.Conn) (target string, err error) {
-	read := func(n int) []byte {
-		b := make([]byte, n)
-		if err == nil {
-			_, err = io.ReadFull(nc, b)
-		}
-		return b
-	}
-	greeting := read(2)
-	methods := read(int(greeting[1]))
-	if err != nil {
-		return "", fmt.Errorf("router: SOCKS5: %w", err)
-	}
-	if greeting[0] != 5 || !bytes.Contains(methods, []byte{0}) {
-		return "", fmt.Errorf("%w: it is greeted % x % x", ErrSOCKS, greeting, methods)
-	}
-	if _, err := nc.Write([]byte{5, 0}); err != nil {
-		return "", fmt.Errorf("router: SOCKS5: %w", err)
-	}
-	request := read(10)
-	if err != nil {
-		return "", fmt.Errorf("router: SOCKS5: %w", err)
+	r := &socksConn{nc: nc}
+	request := r.read(10)
+	if r.err != nil {
+		return "", r.err
 	}
 	if [4]byte(request) != [4]byte{5, 1, 0, 1} {
 		return "", fmt.Errorf("%w: it is asked % x, and knows only CONNECT to IPv4 addresses", ErrSOCKS, request[:4])
 	}
 	port := uint16(request[8])<<8 | uint16(request[9])
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(request[4:8])), port).String(), nil
+}
+
+// socksConn reads and writes until the first error.
+type socksConn struct {
+	nc  net.Conn
+	err error
+}
+
+func (s *socksConn) read(n int) []byte {
+	b := make([]byte, n)
+	if s.err == nil {
+		if _, err := io.ReadFull(s.nc, b); err != nil {
+			s.err = fmt.Errorf("router: SOCKS5: %w", err)
+		}
+	}
+	return b
+}
+
+func (s *socksConn) write(b ...byte) {
+	if s.err == nil {
+		if _, err := s.nc.Write(b); err != nil {
+			s.err = fmt.Errorf("router: SOCKS5: %w", err)
+		}
+	}
 }
 
 // relay copies both ways until one side ends, then closes both: the protocol
