@@ -25,7 +25,7 @@ func (g *Gateway) stream(ctx context.Context, x *exchange, rq *request, answer *
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-cache, no-store")
 	h.Set("X-Accel-Buffering", "no")
-	sw := &streamWriter{w: x.w, rc: x.rc(), timeout: g.cfg.WriteTimeout}
+	sw := &streamWriter{w: x.w, rc: x.rc(), timeout: g.cfg.WriteTimeout, unsent: true} // the head
 	x.w.WriteHeader(http.StatusOK)
 	if err := sw.flush(); err != nil {
 		return openai.Cancelled()
@@ -47,7 +47,9 @@ func (g *Gateway) stream(ctx context.Context, x *exchange, rq *request, answer *
 	fail := callError(ctx, err)
 	if fail.Code != openai.CodeCancelled {
 		b, _ := fail.MarshalJSON() // strings always marshal
-		_ = sw.event(b)
+		if sw.event(b) == nil {
+			_ = sw.flush()
+		}
 	}
 	return fail
 }
@@ -69,7 +71,7 @@ type streamer struct {
 // network-protocol 5.6), whatever the content type says, so the first byte
 // decides.
 func (s *streamer) copy(answer *Answer) error {
-	body := bufio.NewReader(answer.Body)
+	body := bufio.NewReader(flushFirst{answer.Body, s.out})
 	var err error
 	if first, e := firstByte(body); e != nil {
 		err = e
@@ -87,6 +89,20 @@ func (s *streamer) copy(answer *Answer) error {
 		return openai.Cut("The answer ended before it was finished.")
 	}
 	return nil
+}
+
+// flushFirst sends what is written before it waits for more: an event leaves
+// when it is the last of those that came, not one by one out of a burst.
+type flushFirst struct {
+	r   io.Reader
+	out *streamWriter
+}
+
+func (f flushFirst) Read(p []byte) (int, error) {
+	if err := f.out.flush(); err != nil {
+		return 0, err
+	}
+	return f.r.Read(p)
 }
 
 // firstByte looks at the first byte that is not white space.
@@ -188,7 +204,10 @@ func (s *streamer) end(final Final) error {
 			return err
 		}
 	}
-	return s.out.event([]byte("[DONE]"))
+	if err := s.out.event([]byte("[DONE]")); err != nil {
+		return err
+	}
+	return s.out.flush()
 }
 
 // usageChunk makes the last chunk: the engine's own, or, from an engine that
@@ -286,8 +305,8 @@ func asDelta(message json.RawMessage) (json.RawMessage, error) {
 	return b, nil
 }
 
-// streamWriter writes events, each flushed. A caller who does not read makes
-// the write wait, so nothing piles up, and after timeout makes it fail.
+// streamWriter writes events; flush sends them. A caller who does not read
+// makes both wait, so nothing piles up, and after timeout makes them fail.
 type streamWriter struct {
 	mu       sync.Mutex
 	w        io.Writer
@@ -296,10 +315,11 @@ type streamWriter struct {
 	deadline time.Time // of writes, renewed when half is gone
 	wrote    time.Time // of the last write, for keepAlive
 	buf      []byte
+	unsent   bool // something waits for flush
 	err      error
 }
 
-// event sends one event. data is JSON or [DONE].
+// event writes one event. data is JSON or [DONE].
 func (s *streamWriter) event(data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -321,21 +341,35 @@ func (s *streamWriter) writeLocked(b []byte) error {
 	if s.err != nil {
 		return s.err
 	}
+	s.renewLocked()
+	_, s.err = s.w.Write(b)
+	s.unsent = s.unsent || s.err == nil
+	return s.err
+}
+
+// renewLocked notes that something is written now and until when it may wait.
+func (s *streamWriter) renewLocked() {
 	s.wrote = time.Now()
 	if s.deadline.Sub(s.wrote) < s.timeout/2 {
 		s.deadline = s.wrote.Add(s.timeout)
 		_ = s.rc.SetWriteDeadline(s.deadline)
 	}
-	if _, s.err = s.w.Write(b); s.err == nil {
-		s.err = s.rc.Flush()
-	}
-	return s.err
 }
 
+// flush sends what was written, if anything was.
 func (s *streamWriter) flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.writeLocked(nil)
+	return s.flushLocked()
+}
+
+func (s *streamWriter) flushLocked() error {
+	if s.err == nil && s.unsent {
+		s.renewLocked()
+		s.err = s.rc.Flush()
+		s.unsent = false
+	}
+	return s.err
 }
 
 // failed reports whether the caller can no longer be reached.
@@ -363,7 +397,9 @@ func (s *streamWriter) keepAlive(interval time.Duration) (stop func()) {
 			case now := <-tick.C:
 				s.mu.Lock()
 				if now.Sub(s.wrote) >= interval {
-					_ = s.writeLocked([]byte(": waiting\n\n"))
+					if s.writeLocked([]byte(": waiting\n\n")) == nil {
+						_ = s.flushLocked()
+					}
 				}
 				s.mu.Unlock()
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -91,4 +92,35 @@ func TestCallerLeavesEarly(t *testing.T) {
 			t.Errorf("metrics:\n%s", got)
 		}
 	})
+}
+
+// countedFlushes is a ResponseWriter that counts what goes out together.
+type countedFlushes struct {
+	*httptest.ResponseRecorder
+	flushes int
+}
+
+func (c *countedFlushes) FlushError() error { c.flushes++; return nil }
+
+// TestBurstsGoOutTogether holds that events which come at once are not sent one
+// by one; TestStream holds that none waits for another.
+func TestBurstsGoOutTogether(t *testing.T) {
+	const events = 200
+	b := &wordBackend{}
+	b.answer = func(ctx context.Context, _ *Call) (*Answer, error) {
+		body := strings.Repeat("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n", events) + "data: [DONE]\n\n"
+		return &Answer{Status: 200, Body: io.NopCloser(strings.NewReader(body)), Final: func() Final { return Final{} }}, nil
+	}
+	g := newGateway(t, b, nil)
+	r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(helloS))
+	r.Host = "localhost"
+	r.Header.Set("Content-Type", "application/json")
+	w := &countedFlushes{ResponseRecorder: httptest.NewRecorder()}
+	g.ServeHTTP(w, r)
+	if n := strings.Count(w.Body.String(), `"content":"x"`); n != events || !strings.HasSuffix(w.Body.String(), "data: [DONE]\n\n") {
+		t.Fatalf("%d of %d events", n, events)
+	}
+	if w.flushes > events/10 {
+		t.Errorf("%d events went out in %d pieces", events, w.flushes)
+	}
 }

@@ -150,9 +150,57 @@ func (r *request) run(ctx context.Context, query []byte) error {
 	}
 }
 
+// outbox gathers what an engine sent at once: it goes out in one part when more
+// would have to be waited for, so that nothing is held back and a burst does
+// not cost a part for each event.
+type outbox struct {
+	engine io.Reader
+	send   func([]byte) error
+	b      []byte
+	err    error // of send
+}
+
+// maxOutbox is how much is gathered at most.
+const maxOutbox = 8 << 10
+
+// Read implements io.Reader: it sends what is gathered before it waits.
+func (o *outbox) Read(p []byte) (int, error) {
+	if err := o.flush(); err != nil {
+		return 0, err
+	}
+	return o.engine.Read(p)
+}
+
+// add gathers b, which is not kept.
+func (o *outbox) add(b []byte) error {
+	o.b = append(o.b, b...)
+	if len(o.b) < maxOutbox {
+		return nil
+	}
+	return o.flush()
+}
+
+func (o *outbox) flush() error {
+	if o.err == nil && len(o.b) > 0 {
+		o.err = o.send(o.b)
+		o.b = o.b[:0]
+	}
+	return o.err
+}
+
 // events forwards a stream of server-sent events as they come and counts them.
 func (r *request) events(ctx context.Context, body io.Reader) error {
-	er := openai.NewEventReader(body, maxEvent)
+	out := &outbox{engine: body, send: func(b []byte) error { return r.piece(ctx, b) }}
+	err := r.readEvents(ctx, out)
+	// What came before a failure was made, too.
+	if ferr := out.flush(); ferr != nil {
+		return ferr
+	}
+	return err
+}
+
+func (r *request) readEvents(ctx context.Context, box *outbox) error {
+	er := openai.NewEventReader(box, maxEvent)
 	var buf []byte
 	for done := false; ; {
 		ev, err := er.Next()
@@ -207,7 +255,7 @@ func (r *request) events(ctx context.Context, body io.Reader) error {
 				out = buf
 			}
 		}
-		if err := r.piece(ctx, out); err != nil {
+		if err := box.add(out); err != nil {
 			return err
 		}
 	}
