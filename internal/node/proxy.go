@@ -125,7 +125,9 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 
 // run serves under one set of parameters after another.
 func (h *proxyHost) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
 	defer h.old.Wait()
+	defer stop() // whatever ends the serving ends the closing of old contracts
 	first := true
 	for ctx.Err() == nil {
 		snap, err := h.chain.Current()
@@ -170,7 +172,7 @@ func (h *proxyHost) serve(ctx context.Context, snap *registry.Snapshot, contract
 	}
 	h.log.Info("proxy contract", "address", contract, "params_version", snap.Params.ParamsVersion)
 	cfg := proxy.Config{
-		Signer: keySigner{h.key}, PublicKey: h.key.Public(), Owner: h.owner,
+		Contract: contract, Signer: keySigner{h.key}, PublicKey: h.key.Public(), Owner: h.owner,
 		IsTest: h.cfg.Measured.IsTest, TestOnly: h.cfg.Measured.TestOnly,
 		Source: h.chain, Ledger: book, Clients: h.clients, Workers: h.workers,
 		AdmitWorker: h.cfg.Measured.admit(role.AdmitWorker), AnyModel: h.cfg.Measured.Accepts(attest.None),
@@ -246,7 +248,23 @@ func (h *proxyHost) serveWhenReady(ctx context.Context, p *proxy.Proxy, s *settl
 	}
 	h.set(p, s, nil)
 	h.log.Info("proxy is ready")
-	return group(ctx, p.Run, b.watch)
+	return group(ctx, p.Run, b.watch, func(ctx context.Context) error { return h.untilUnfit(ctx, s) })
+}
+
+// untilUnfit ends when the contract must not be served any more: it was closed,
+// or the chain knows of more than the ledger. A new start says whether it is
+// fit again.
+func (h *proxyHost) untilUnfit(ctx context.Context, s *settle.Proxy) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(commitEvery):
+		}
+		if err := s.Ready(); errors.Is(err, settle.ErrProxyClosed) || errors.Is(err, channel.ErrRollback) {
+			return fmt.Errorf("the proxy contract cannot be served any more: %w", err)
+		}
+	}
 }
 
 func (h *proxyHost) untilOutdated(ctx context.Context, params uint32) {

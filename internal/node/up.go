@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -175,6 +176,18 @@ func (n *network) chainChild() (*child, error) {
 	return c, nil
 }
 
+// prepareInTime is prepare with a limit: what waits for a block that never
+// brings what was sent would wait for ever.
+func (n *network) prepareInTime(ctx context.Context, proxyChild *child, workers []*child, client *child) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("the development chain did not take the root contract and the wallets within %v; %s says why, and a new --dir starts anew", readyLimit, n.path("logs", "chain.log")))
+	defer cancel()
+	err := n.prepare(ctx, proxyChild, workers, client)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
 // prepare deploys what is missing on the chain and writes the configuration of
 // every role.
 func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*child, client *child) error {
@@ -249,7 +262,6 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 		}
 		c.args = []string{c.role, "--config", config}
 	}
-	n.state = State{Gateway: "http://" + client.addr("gateway"), Pid: os.Getpid(), Simulated: true}
 	return nil
 }
 
@@ -330,6 +342,7 @@ func (n *network) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.state = State{Gateway: "http://" + client.addr("gateway"), Pid: os.Getpid(), Simulated: true}
 	// Children live a little longer than ctx: they are stopped in order.
 	childCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -354,7 +367,7 @@ func (n *network) run(ctx context.Context) error {
 			return err
 		}
 		phase("root contract, wallets and prices on chain")
-		if err := n.prepare(ctx, proxyChild, workers, client); err != nil {
+		if err := n.prepareInTime(ctx, proxyChild, workers, client); err != nil {
 			return err
 		}
 		phase(fmt.Sprintf("starting proxy, %d worker(s), client", len(workers)))
@@ -375,19 +388,34 @@ func (n *network) run(ctx context.Context) error {
 		case <-gctx.Done():
 		}
 	}
-	// The client first, so that no request is taken that nobody will serve;
-	// the chain last.
-	for i := started - 1; i >= 0; i-- {
-		n.children[i].stop()
-	}
+	n.stopChildren(n.children[:started])
 	stop()
-	if werr := g.Wait(); err == nil && ctx.Err() == nil {
+	werr := g.Wait()
+	switch {
+	case ctx.Err() != nil:
+		err = nil // who stops a network is not told that it was interrupted
+	case err == nil:
 		err = werr
 	}
 	if rerr := os.Remove(n.path(stateFile)); err == nil && rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 		err = rerr
 	}
 	return err
+}
+
+// stopChildren stops the client first, so that no request is taken that nobody
+// will serve, then the workers, which finish what they have, then the proxy,
+// which writes it down; the chain last.
+func (n *network) stopChildren(children []*child) {
+	for _, role := range []string{"client", "worker", "proxy", "chain"} {
+		var wg sync.WaitGroup
+		for _, c := range children {
+			if c.role == role {
+				wg.Go(c.stop)
+			}
+		}
+		wg.Wait()
+	}
 }
 
 // awaitChain waits until the chain's process answers.

@@ -2,6 +2,7 @@ package role
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -77,6 +78,9 @@ func DecodeResponse(b []byte) (status int, header http.Header, body []byte, err 
 	r, ok := o.(*schema.HttpResponse)
 	if !ok {
 		return 0, nil, nil, fmt.Errorf("not an http.response but %T", o)
+	}
+	if r.HttpVersion != "HTTP/1.0" && r.HttpVersion != "HTTP/1.1" {
+		return 0, nil, nil, errors.New("http.response of an unknown version") // which some clients do not survive
 	}
 	if r.StatusCode < 200 || r.StatusCode > 599 {
 		return 0, nil, nil, fmt.Errorf("http.response with status %d", r.StatusCode)

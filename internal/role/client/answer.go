@@ -48,6 +48,9 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoeff
 	}
 	if err := s.conn.SendObject(b.ctx, m); err != nil {
 		b.Close()
+		if errors.Is(err, mux.ErrTooLarge) {
+			return nil, false, openai.TooLarge(wire.MaxPacket)
+		}
 		return nil, true, b.explain(err)
 	}
 	part, err := b.queue.Pop(b.ctx)
@@ -69,7 +72,7 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoeff
 		b.Close()
 		return nil, false, openai.Upstream("The answer's head cannot be read.")
 	}
-	b.rest = first
+	b.rest, b.begun = first, true
 	b.take(part)
 	return &api.Answer{
 		Status: status,
@@ -92,6 +95,7 @@ type body struct {
 	stop  context.CancelFunc
 
 	rest  []byte
+	begun bool        // the caller got its head, so this body counts the end
 	ended atomic.Bool // the last part is here
 	err   error       // sticky
 	final api.Final
@@ -115,8 +119,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 			return 0, b.err
 		case over:
 			b.err = io.EOF
-			b.s.c.stats.End(tokensOf(b.final), role.Complete)
-			b.finish()
+			b.finish(role.Complete)
 			return 0, io.EOF
 		}
 		b.next()
@@ -145,7 +148,7 @@ func (b *body) take(p role.Part) {
 	if p.Final == nil {
 		return
 	}
-	b.ended.Store(true)
+	defer b.ended.Store(true) // whoever sees it may read final
 	t := p.Final.Tokens
 	b.final = api.Final{
 		PromptTokens: t.Prompt, CachedTokens: t.Cached, CompletionTokens: t.Completion, ReasoningTokens: t.Reasoning, TotalTokens: t.Total,
@@ -155,18 +158,24 @@ func (b *body) take(p role.Part) {
 
 func (b *body) fail(err *openai.Error) {
 	b.err = err
-	b.s.c.stats.End(noTokens, role.Failed)
-	b.finish()
+	b.finish(role.Failed)
 }
 
 // Close ends the call; before its end it cancels it.
 func (b *body) Close() error {
-	b.finish()
+	if b.ended.Load() {
+		b.finish(role.Complete) // paid for, read or not
+	} else {
+		b.finish(role.Cancelled)
+	}
 	return nil
 }
 
-func (b *body) finish() {
+func (b *body) finish(outcome role.Outcome) {
 	b.once.Do(func() {
+		if b.begun {
+			b.s.c.stats.End(tokensOf(b.final), outcome)
+		}
 		if !b.ended.Load() {
 			b.tell(&schema.CocoonCancel{RequestID: b.id})
 		}

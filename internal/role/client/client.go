@@ -224,10 +224,11 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 		tried[s] = true
 		c.log.Warn("trying again", "proxy", s.peer.Addr, "err", err)
 	}
+	outcome := role.Failed
 	if ctx.Err() != nil {
-		failure = openai.From(ctx.Err())
+		failure, outcome = openai.From(ctx.Err()), role.Cancelled
 	}
-	c.stats.End(noTokens, role.Failed)
+	c.stats.End(noTokens, outcome)
 	return nil, failure
 }
 
