@@ -27,7 +27,11 @@ func TestClock(t *testing.T) {
 				}
 				defer c.Close()
 				ctx := t.Context()
-				go c.makeBlocks(ctx)
+				go func() {
+					if err := c.makeBlocks(ctx); err != nil {
+						t.Error(err)
+					}
+				}()
 				first := c.Head().Seqno
 				at := func(d time.Duration, want uint32) {
 					t.Helper()
@@ -75,7 +79,11 @@ func TestFullBlocksGoOn(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		go c.makeBlocks(t.Context())
+		go func() {
+			if err := c.makeBlocks(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}()
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		if txs := countTransactions(c.current()); txs != 70 {
