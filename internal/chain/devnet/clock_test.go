@@ -27,12 +27,12 @@ func TestClock(t *testing.T) {
 				}
 				defer c.Close()
 				ctx := t.Context()
+				first := c.Head().Seqno
 				go func() {
 					if err := c.makeBlocks(ctx); err != nil {
 						t.Error(err)
 					}
 				}()
-				first := c.Head().Seqno
 				at := func(d time.Duration, want uint32) {
 					t.Helper()
 					time.Sleep(d)
