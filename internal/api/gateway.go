@@ -61,6 +61,9 @@ type Config struct {
 	// Simulated says that the network's hardware is simulated: then every
 	// answer's header and every log line says so too.
 	Simulated bool
+	// Verification says, as JSON, what was verified of the network's peers;
+	// nil = there is no such page.
+	Verification func() any
 	// Ready says whether calls can be served now; nil = some model is served.
 	Ready func(context.Context) error
 }
@@ -135,6 +138,7 @@ var routes = map[string]route{
 	"/v1/chat/completions": {"chat", http.MethodPost, (*Gateway).serveCall},
 	"/v1/completions":      {"completions", http.MethodPost, (*Gateway).serveCall},
 	"/v1/models":           {"models", http.MethodGet, (*Gateway).serveModels},
+	"/v1/verification":     {"verification", http.MethodGet, (*Gateway).serveVerification},
 	"/healthz":             {"healthz", http.MethodGet, (*Gateway).serveHealth},
 	"/readyz":              {"readyz", http.MethodGet, (*Gateway).serveReady},
 	"/metrics":             {"metrics", http.MethodGet, (*Gateway).serveMetrics},

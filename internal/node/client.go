@@ -90,6 +90,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	gw, err := api.New(api.Config{
 		Backend: cl, Logger: log, Hosts: c.Runtime.Hosts, Origins: c.Runtime.Origins, Timeout: c.Runtime.timeout(),
 		Simulated: c.Measured.Accepts(attest.Simulated), Reference: c.Runtime.ReferenceWorkers,
+		Verification: func() any { return cl.Verification() },
 	})
 	if err != nil {
 		return err

@@ -114,7 +114,7 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 	log.Info("proxy listens", "workers", workersAddr, "clients", clientsAddr)
 	parts := append(h.chain.parts(), h.run)
 	if c.Runtime.Status != "" {
-		status, err := statusPart(c, ls, h.stats, h.ready, h.settle)
+		status, err := statusPart(c, ls, h.stats, h.ready, h.settle, page{bundlesPath, h.bundles})
 		if err != nil {
 			return err
 		}
@@ -350,6 +350,14 @@ func (h *proxyHost) stats() any {
 		return map[string]any{"waiting": waiting.Error()}
 	}
 	return p.Stats()
+}
+
+func (h *proxyHost) bundles() any {
+	p, _, _ := h.now()
+	if p == nil {
+		return []proxy.WorkerBundle{}
+	}
+	return p.Bundles()
 }
 
 func (h *proxyHost) ready() error {

@@ -22,7 +22,7 @@ import (
 // only names of this machine are answered to, so that no web page elsewhere
 // reads it through a browser. What moves money, /control/settle, asks for the
 // secret in the role's folder.
-func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, settle func(context.Context) error) (func(context.Context) error, error) {
+func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, settle func(context.Context) error, more ...page) (func(context.Context) error, error) {
 	secret, err := controlSecret(c.Runtime.Dir)
 	if err != nil {
 		return nil, err
@@ -38,6 +38,12 @@ func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, 
 		enc.SetIndent("", "  ")
 		_ = enc.Encode(stats())
 	})
+	for _, p := range more {
+		mux.HandleFunc("GET "+p.path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(p.content())
+		})
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if err := ready(); err != nil {
@@ -60,6 +66,16 @@ func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, 
 	srv := &http.Server{Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
 	return func(ctx context.Context) error { return serveHTTP(ctx, srv, ln, time.Second) }, nil
 }
+
+// page is one more page of a role's status, as JSON.
+type page struct {
+	path    string
+	content func() any
+}
+
+// bundlesPath is where a proxy shows its workers' statements with their
+// evidence, for `cocoon verify`.
+const bundlesPath = "/bundles"
 
 const controlHeader = "X-Cocoon-Control"
 

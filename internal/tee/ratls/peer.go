@@ -75,6 +75,17 @@ func parsePeer(der []byte) (*peerCert, error) {
 	return p, nil
 }
 
+// CertificateEvidence reads the key and the evidence of a certificate (DER)
+// that somebody kept, and judges it as an acceptor's at the given time. What
+// it cannot show is that its owner still has the key.
+func CertificateEvidence(der []byte, now time.Time) (key [32]byte, ev attest.Evidence, err error) {
+	p, err := parsePeer(der)
+	if err != nil {
+		return key, ev, err
+	}
+	return p.key, p.evidence, p.check(acceptor, now)
+}
+
 // check judges everything about the certificate but the evidence (spec
 // attestation 1.5).
 func (p *peerCert) check(peerSide side, now time.Time) error {
