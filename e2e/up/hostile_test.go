@@ -117,16 +117,7 @@ func (n *network) ports(t *testing.T) []string {
 			seen[addr] = true
 		}
 	}
-	config, err := os.ReadFile(filepath.Join(n.dir, "proxy.toml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(config)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " = ")
-		if key == "listen_workers" || key == "listen_clients" {
-			seen[strings.Trim(value, `"`)] = true
-		}
-	}
+	seen[n.setting(t, "listen_workers")], seen[n.setting(t, "listen_clients")] = true, true
 	if b, err := os.ReadFile(filepath.Join(n.dir, "devnet.addr")); err == nil {
 		seen[strings.TrimSpace(string(b))] = true
 	}
