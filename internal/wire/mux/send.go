@@ -44,6 +44,7 @@ type sendQueue struct {
 
 	sync.Mutex
 	batch    *batch        // what is queued; nil for nothing
+	urgent   int           // bytes in batch that were taken above the limit
 	spare    *batch        // the writer's last, while it is busy
 	seqno    uint32        // of the next packet
 	open     bool          // the handshake packet is queued: others may follow
@@ -191,7 +192,8 @@ func (q *sendQueue) allow() {
 
 // try queues the header of a packet with a payload of size bytes, if there is
 // room for it: fewer than SendLimit bytes are queued, or no more than extra
-// above it with this one. On success the caller holds the lock, appends exactly
+// were taken above that with this one. (One long message may exceed the limit
+// by itself; that takes no room from what is urgent.) On success the caller holds the lock, appends exactly
 // size bytes to q.batch.b and hands the result to commit.
 func (q *sendQueue) try(size, extra int) error {
 	q.Lock()
@@ -248,8 +250,11 @@ func (q *sendQueue) admit(size, extra int) error {
 	}
 	if q.batch != nil {
 		limit := q.conn.cfg.SendLimit
-		if n := len(q.batch.b); n >= limit && n+headerSize+size > limit+extra {
-			return ErrQueueFull
+		if len(q.batch.b) >= limit {
+			if q.urgent+headerSize+size > extra {
+				return ErrQueueFull
+			}
+			q.urgent += headerSize + size
 		}
 	}
 	q.header(size)
@@ -342,7 +347,7 @@ func (q *sendQueue) take(done *batch) (*batch, error) {
 		q.Lock()
 	}
 	b := q.batch
-	q.batch = nil
+	q.batch, q.urgent = nil, 0
 	q.signal()
 	return b, nil
 }

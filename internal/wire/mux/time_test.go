@@ -241,6 +241,35 @@ func TestContext(t *testing.T) {
 	})
 }
 
+// TestUrgentBehindLongMessage: while a message far above the limit waits for a
+// slow peer, cancels and windows of other requests still have their room. One
+// window lost would stop its answer for good.
+func TestUrgentBehindLongMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, other := net.Pipe()
+		defer other.Close()
+		const limit, extra = 10000, 3000
+		c, _ := run(t, near, mux.Config{Side: mux.Acceptor, SendLimit: limit, UrgentLimit: extra})
+		other.Write(packet(0, &schema.TcpConnect{}))
+		<-c.Ready()
+		if err := c.Send(t.Context(), make([]byte, 985)); err != nil { // keeps the writer busy
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err := c.Send(t.Context(), make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range extra / 100 {
+			if err := c.SendUrgent(make([]byte, 85)); err != nil {
+				t.Fatalf("urgent message %d: %v", i, err)
+			}
+		}
+		if err := c.SendUrgent(make([]byte, 85)); !errors.Is(err, mux.ErrQueueFull) {
+			t.Errorf("SendUrgent = %v, want ErrQueueFull", err)
+		}
+	})
+}
+
 // TestSlowReader: with a peer that reads nothing, Send waits, SendUrgent fails
 // after a bounded amount, and a flood of pings and queries is not answered
 // beyond it.
