@@ -7,7 +7,7 @@
 // the TCG; docs/measure.md says which results were held against real machines.
 //
 // Owns: expected measurements.
-// Imports: attest (the image hash).
+// Imports: attest (the image hash), dcap (layout of quotes).
 // Trust: firmware, kernels, folders and logs are foreign and bounded.
 // Concurrency: pure functions.
 package measure

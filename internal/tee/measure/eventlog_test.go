@@ -75,6 +75,36 @@ func TestRealLog(t *testing.T) {
 	}
 }
 
+// TestReported: quote and log of one machine say the same.
+func TestReported(t *testing.T) {
+	quote, err := Reported(testdata(t, "cos-113-quote.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := Reported(testdata(t, "cos-113-ccel.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var results []Outcome
+	for _, c := range Compare(quote, log) {
+		results = append(results, c.Result)
+	}
+	if want := [5]Outcome{Unknown, Match, Match, Match, Unknown}; [5]Outcome(results) != want {
+		t.Errorf("%v", results)
+	}
+	if _, err := Reported([]byte("neither")); !errors.Is(err, ErrInput) {
+		t.Error(err)
+	}
+	q, err := dcap.Parse(testdata(t, "cos-113-quote.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.TD.MROwner[0] = 1
+	if _, err := Reported(q.Bytes()); !errors.Is(err, ErrInput) {
+		t.Errorf("a guest with an owner: %v", err)
+	}
+}
+
 func TestEventLogRefused(t *testing.T) {
 	good := AppendEventLog(nil, []Event{{RTMR: 2, Type: 13, Digest: Digest("x"), Data: []byte("x")}})
 	if events, err := ParseEventLog(good); err != nil || len(events) != 1 || events[0].Digest != Digest("x") || events[0].RTMR != 2 {

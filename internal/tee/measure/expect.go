@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/attest/dcap"
 )
 
 // Registers are a guest's measurements as far as they are known; nil where
@@ -48,6 +49,35 @@ func (r Registers) named() []named {
 		list = append(list, named{fmt.Sprintf("RTMR%d", i), v})
 	}
 	return list
+}
+
+// Reported reads what a guest says: a TDX quote, whose signatures are not
+// looked at, or an event log. A log says nothing of MRTD, nor of RTMR3, which
+// goes on with the attestation log.
+func Reported(b []byte) (Registers, error) {
+	var r Registers
+	q, err := dcap.Parse(b)
+	if err != nil || q.TD == nil {
+		events, err := ParseEventLog(b)
+		if err != nil {
+			return r, fmt.Errorf("neither a TDX quote nor an event log (%w)", err)
+		}
+		replayed := ReplayEvents(events)
+		for i := range 3 {
+			r.RTMR[i] = &replayed[i]
+		}
+		return r, nil
+	}
+	if zero := (Register{}); q.TD.MRConfigID != zero || q.TD.MROwner != zero || q.TD.MROwnerConfig != zero {
+		return r, inputError("a guest with MRCONFIGID, MROWNER or MROWNERCONFIG is none of the network's")
+	}
+	mrtd := Register(q.TD.MRTD)
+	r.MRTD = &mrtd
+	for i := range q.TD.RTMR {
+		v := Register(q.TD.RTMR[i])
+		r.RTMR[i] = &v
+	}
+	return r, nil
 }
 
 // Comparison is one register, expected and reported.

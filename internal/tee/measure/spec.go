@@ -20,6 +20,16 @@ func (t Tree) String() string { return hex.EncodeToString(t[:]) }
 // MarshalText writes hex.
 func (t Tree) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
+// UnmarshalText reads 64 hex digits.
+func (t *Tree) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != len(t) {
+		return inputError("a tree's id is %d hex digits", 2*len(t))
+	}
+	copy(t[:], b)
+	return nil
+}
+
 // Limits of a spec folder (spec attestation 6.2) and of ours.
 const (
 	maxSpecFile  = 10 << 20

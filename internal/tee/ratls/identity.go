@@ -142,7 +142,7 @@ func (id *Identity) renew(ctx context.Context, now time.Time, done chan struct{}
 	defer id.mu.Unlock()
 	if err == nil {
 		id.current, id.made = cert, now
-	} else {
+	} else if id.current != nil { // else those who wait for the first one hear of it
 		id.cfg.Log.Warn("certificate not renewed", "error", err)
 	}
 	id.failure, id.renewing = err, nil

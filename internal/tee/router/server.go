@@ -36,6 +36,8 @@ type ServerConfig struct {
 	// NetListen and NetDial open plain sockets. nil: those of net.
 	NetListen func(network, addr string) (net.Listener, error)
 	NetDial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Ready, if there is one, is called once when all ports are open.
+	Ready func()
 	// Log gets failed connections. nil discards.
 	Log *slog.Logger
 }
@@ -241,11 +243,6 @@ func (r *Rule) admit(peer tee.Peer) error {
 
 // Run listens on all ports and serves them until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	return s.serve(ctx, func() {})
-}
-
-// serve calls ready once all ports are open.
-func (s *Server) serve(ctx context.Context, ready func()) error {
 	// Without a certificate every handshake would fail, silently for peers.
 	if _, err := s.cfg.Identity.Certificate(ctx); err != nil {
 		return err
@@ -266,7 +263,9 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 			}
 		})
 	}
-	ready()
+	if s.cfg.Ready != nil {
+		s.cfg.Ready()
+	}
 	<-ctx.Done()
 	return context.Cause(ctx)
 }

@@ -54,13 +54,13 @@ func TestServer(t *testing.T) {
 		start := func(id *ratls.Identity, s Settings) {
 			t.Helper()
 			s.Difficulty = 4
-			srv, err := NewServer(ServerConfig{Settings: s, Identity: id, GlobalID: testNetwork, NetListen: listen, NetDial: mem.dial})
+			ready := make(chan struct{})
+			srv, err := NewServer(ServerConfig{Settings: s, Identity: id, GlobalID: testNetwork, NetListen: listen, NetDial: mem.dial, Ready: func() { close(ready) }})
 			if err != nil {
 				t.Fatal(err)
 			}
-			ready := make(chan struct{})
 			routers.Go(func() {
-				if err := srv.serve(ctx, func() { close(ready) }); !errors.Is(err, context.Canceled) {
+				if err := srv.Run(ctx); !errors.Is(err, context.Canceled) {
 					t.Error(err)
 				}
 			})
