@@ -110,11 +110,11 @@ const leftoverLimit = 30 * time.Second
 // end hold the lock, and whoever starts the network again waits for them.
 func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot make the network's folder: %w; choose another one with --dir", err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot write to the network's folder: %w; choose another one with --dir", err)
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
