@@ -8,6 +8,7 @@ require (
 	github.com/cocoon-network/cocoon v0.0.0
 	github.com/openai/openai-go/v3 v3.95.0
 	github.com/tonkeeper/tongo v1.17.0
+	github.com/xssnick/tonutils-go v1.18.0
 )
 
 require (
@@ -26,7 +27,6 @@ require (
 	github.com/tidwall/match v1.1.1 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect
 	github.com/tidwall/sjson v1.2.5 // indirect
-	github.com/xssnick/tonutils-go v1.18.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/exp v0.0.0-20230116083435-1de6713980de // indirect
