@@ -71,7 +71,8 @@ type streamer struct {
 // network-protocol 5.6), whatever the content type says, so the first byte
 // decides.
 func (s *streamer) copy(answer *Answer) error {
-	body := bufio.NewReader(flushFirst{answer.Body, s.out})
+	// Small, as it only serves the first byte: longer reads pass it by.
+	body := bufio.NewReaderSize(flushFirst{answer.Body, s.out}, 64)
 	var err error
 	if first, e := firstByte(body); e != nil {
 		err = e

@@ -1,5 +1,7 @@
 package openai
 
+import "bytes"
+
 // Chunk is one JSON object of an answer, whole or streamed, looked at in a
 // single pass: just what metering and forwarding need.
 type Chunk struct {
@@ -112,7 +114,7 @@ func (c Chunk) RawUsage() []byte {
 
 // Finished reports whether a choice carries a finish_reason.
 func (c Chunk) Finished() bool {
-	if c.choices.end == 0 || c.data[c.choices.value] != '[' {
+	if c.choices.end == 0 || c.data[c.choices.value] != '[' || !mayFinish(c.data[c.choices.value:c.choices.end]) {
 		return false
 	}
 	e := elements{b: c.data, i: c.choices.value}
@@ -128,4 +130,26 @@ func (c Chunk) Finished() bool {
 		}
 	}
 	return false
+}
+
+// mayFinish is false if choices surely holds no finish_reason that is a string:
+// true of all chunks of a stream but the last, and found without a walk.
+func mayFinish(choices []byte) bool {
+	if bytes.IndexByte(choices, '\\') >= 0 {
+		return true // the name may be written with escapes
+	}
+	const name = `"finish_reason"`
+	for {
+		i := bytes.Index(choices, []byte(name))
+		if i < 0 {
+			return false
+		}
+		choices = choices[i+len(name):]
+		i = skipSpace(choices, 0)
+		if i < len(choices) && choices[i] == ':' {
+			if i = skipSpace(choices, i+1); i < len(choices) && choices[i] == '"' {
+				return true
+			}
+		}
+	}
 }

@@ -46,3 +46,24 @@ func TestChunk(t *testing.T) {
 		t.Errorf("ParseChunk allocates %v times", n)
 	}
 }
+
+func TestFinished(t *testing.T) {
+	for data, want := range map[string]bool{
+		`{"choices":[{"delta":{"content":"x"},"finish_reason":null}]}`:                          false,
+		`{"choices":[{"delta":{},"finish_reason":"stop"}]}`:                                     true,
+		`{"choices":[{"delta":{},"finish_reason" : "stop"}]}`:                                   true,
+		`{"choices":[{"delta":{},"finish\u005freason":"stop"}]}`:                                true,
+		`{"choices":[{"finish_reason":null},{"finish_reason":"length"}]}`:                       true,
+		`{"choices":[{"delta":{"content":"\"finish_reason\":\"stop\""},"finish_reason":null}]}`: false,
+		`{"choices":[{"delta":{"content":"finish_reason"},"finish_reason":null}]}`:              false,
+		`{"choices":[{"delta":{"content":"finish_reason","finish_reason":"x"}}]}`:               false,
+		`{"choices":["finish_reason",{"finish_reason":"stop"}]}`:                                true,
+		`{"choices":[],"finish_reason":"stop"}`:                                                 false,
+		`{"finish_reason":"stop"}`:                                                              false,
+	} {
+		c, err := ParseChunk([]byte(data))
+		if err != nil || c.Finished() != want {
+			t.Errorf("%s: %v, %v", data, c.Finished(), err)
+		}
+	}
+}

@@ -2,8 +2,10 @@ package openai
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -33,17 +35,39 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
+// skipPlain goes over bytes that mean themselves in a string: all but quotes,
+// backslashes and control characters. It looks at eight at once: a byte that is
+// less than n, or zero after the exclusive or with what is looked for, borrows
+// into its own highest bit. Borrows reach bytes above as well, but the lowest
+// marked byte is always right.
+func skipPlain(b []byte, i int) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; len(b)-i >= 8; i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		quote, slash := x^ones*'"', x^ones*'\\'
+		marks := ((x - ones*' ') &^ x) | ((quote - ones) &^ quote) | ((slash - ones) &^ slash)
+		if marks &= highs; marks != 0 {
+			return i + bits.TrailingZeros64(marks)/8
+		}
+	}
+	for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
+}
+
 // skipString reads the string that opens at b[i].
 func skipString(b []byte, i int) (int, error) {
 	i++
-	for i < len(b) {
+	for {
+		if i = skipPlain(b, i); i >= len(b) {
+			return i, ErrSyntax
+		}
 		switch c := b[i]; {
 		case c == '"':
 			return i + 1, nil
 		case c < ' ':
 			return i, ErrSyntax
-		case c != '\\':
-			i++
 		case i+1 >= len(b):
 			return i, ErrSyntax
 		default:
@@ -60,7 +84,6 @@ func skipString(b []byte, i int) (int, error) {
 			}
 		}
 	}
-	return i, ErrSyntax
 }
 
 // hex4 reads four hex digits at b[i].

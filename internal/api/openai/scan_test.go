@@ -143,3 +143,28 @@ func decode(t *testing.T, b []byte, v *any) {
 		t.Fatal(err)
 	}
 }
+
+// TestSkipPlain holds the eight bytes at once against one at a time: every byte
+// at every place, alone and behind bytes whose marks could spill over.
+func TestSkipPlain(t *testing.T) {
+	slow := func(b []byte, i int) int {
+		for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {
+			i++
+		}
+		return i
+	}
+	for _, fill := range []byte{' ', '!', '#', '[', ']', 'x', 0x7f, 0x80, 0xa0, 0xa2, 0xdc, 0xff} {
+		for n := range 20 {
+			b := bytes.Repeat([]byte{fill}, n)
+			for at := range n {
+				for c := range 256 {
+					b[at] = byte(c)
+					if got, want := skipPlain(b, 0), slow(b, 0); got != want {
+						t.Fatalf("%q: %d, want %d", b, got, want)
+					}
+				}
+				b[at] = fill
+			}
+		}
+	}
+}
