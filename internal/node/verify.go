@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -437,7 +438,12 @@ func (cfg *VerifyConfig) file(ctx context.Context, s *Scorecard, policy *attest.
 	if err != nil {
 		return err
 	}
-	if block, _ := pem.Decode(b); block != nil {
+	// Quotes hold PEM too, further on: only a file that begins with it is one.
+	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN")) {
+		block, _ := pem.Decode(b)
+		if block == nil {
+			return fmt.Errorf("%s begins like PEM and is damaged", cfg.Target)
+		}
 		b = block.Bytes
 	}
 	base, err := cfg.alone(policy)

@@ -1,0 +1,177 @@
+//go:build !tee
+
+package node
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/tee/ratls"
+	"github.com/cocoon-network/cocoon/internal/tee/simulated"
+)
+
+// A client knows the proxies it was at: another genuine one in their place is
+// refused, and so is one that speaks a lower level.
+func TestPins(t *testing.T) {
+	const endpoint = "192.0.2.1:11002"
+	key, next, owner := [32]byte{1}, [32]byte{2}, cocoon.Address{Hash: [32]byte{3}}
+	node := func(key [32]byte, owner cocoon.Address, before [32]byte) tee.Peer {
+		return tee.Peer{Level: 1, Addr: endpoint, Node: &tee.Node{ContractKey: key, Owner: owner, Predecessor: before}}
+	}
+	meet := func(p *pins, peer tee.Peer, key [32]byte, owner cocoon.Address) error {
+		if err := p.admit(peer); err != nil {
+			return err
+		}
+		return p.confirm(peer, role.ProxyIdentity{Key: key, Owner: owner})
+	}
+	for _, tt := range []struct {
+		name    string
+		first   tee.Peer
+		then    tee.Peer
+		key     [32]byte // that the second one's handshake names
+		owner   cocoon.Address
+		network byte
+		want    error
+	}{
+		{name: "the same", first: node(key, owner, [32]byte{}), then: node(key, owner, [32]byte{}), key: key, owner: owner},
+		{name: "another genuine proxy", first: node(key, owner, [32]byte{}), then: node(next, owner, [32]byte{}), key: next, owner: owner, want: ErrPin},
+		{name: "another owner", first: node(key, owner, [32]byte{}), then: node(key, cocoon.Address{}, [32]byte{}), key: key, want: ErrPin},
+		{name: "a successor", first: node(key, owner, [32]byte{}), then: node(next, owner, key), key: next, owner: owner},
+		{name: "somebody else's successor", first: node(key, owner, [32]byte{}), then: node(next, owner, [32]byte{9}), key: next, owner: owner, want: ErrPin},
+		{name: "downgrade", first: node(key, owner, [32]byte{}), then: tee.Peer{Addr: endpoint}, key: key, owner: owner, want: ErrDowngrade},
+		{name: "level 0, the same", first: tee.Peer{Addr: endpoint}, then: tee.Peer{Addr: endpoint}, key: key, owner: owner},
+		{name: "level 0, another", first: tee.Peer{Addr: endpoint}, then: tee.Peer{Addr: endpoint}, key: next, owner: owner, want: ErrPin},
+		{name: "upgrade", first: tee.Peer{Addr: endpoint}, then: node(key, owner, [32]byte{}), key: key, owner: owner},
+		{name: "another network", first: node(key, owner, [32]byte{}), then: node(next, owner, [32]byte{}), key: next, owner: owner, network: 7},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			p, err := openPins(dir, [32]byte{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := meet(p, tt.first, key, owner); err != nil {
+				t.Fatalf("first contact: %v", err)
+			}
+			// What is known outlives the process.
+			if p, err = openPins(dir, [32]byte{tt.network}); err != nil {
+				t.Fatal(err)
+			}
+			err = meet(p, tt.then, tt.key, tt.owner)
+			if !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+				t.Fatalf("%v, want %v", err, tt.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), p.path) {
+				t.Errorf("%v does not say what to do", err)
+			}
+		})
+	}
+}
+
+// After a successor took over, the old key does not come back.
+func TestPinsMoveOn(t *testing.T) {
+	p, err := openPins(t.TempDir(), [32]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, next := [32]byte{1}, [32]byte{2}
+	peer := func(key, before [32]byte) tee.Peer {
+		return tee.Peer{Level: 1, Addr: "a:1", Node: &tee.Node{ContractKey: key, Predecessor: before}}
+	}
+	for _, step := range []struct {
+		key, before [32]byte
+		want        error
+	}{{old, [32]byte{}, nil}, {next, old, nil}, {next, [32]byte{}, nil}, {old, [32]byte{}, ErrPin}} {
+		err := p.admit(peer(step.key, step.before))
+		if err == nil {
+			err = p.confirm(peer(step.key, step.before), role.ProxyIdentity{Key: step.key})
+		}
+		if !errors.Is(err, step.want) || step.want == nil && err != nil {
+			t.Fatalf("key %x after %x: %v, want %v", step.key[:1], step.before[:1], err, step.want)
+		}
+	}
+}
+
+func TestDamagedPins(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "pins.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openPins(dir, [32]byte{}); err == nil {
+		t.Error("a damaged file counts as no pins")
+	}
+}
+
+// Evidence that was kept in a file is judged without a network.
+func TestVerifyFile(t *testing.T) {
+	v, err := simulated.New(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := v.NewGuest(simulated.GuestConfig{Registers: simulated.Image("any")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ratls.NewIdentity(ratls.IdentityConfig{Attester: g}).Certificate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	quote, err := g.Quote([64]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := quote.Bytes()
+	broken[100]++
+	dir := t.TempDir()
+	write := func(name string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	certificate := cert.Certificate[0]
+	c := Default("client")
+	c.Runtime.Dir, c.Runtime.CollateralOffline = dir, true
+	c.Measured.SimulatedRoot = v.RootKeyID().String()
+	for _, tt := range []struct {
+		name, target, policy, failed string
+	}{
+		{"certificate", write("cert.der", certificate), "devnet", ""},
+		{"certificate, PEM", write("cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})), "devnet", ""},
+		{"certificate, hardware demanded", filepath.Join(dir, "cert.der"), "tdx", "root key"},
+		{"quote", write("quote.bin", quote.Bytes()), "devnet", ""},
+		{"broken quote", write("broken.bin", broken), "devnet", "quote signature"},
+		{"not a quote", write("noise.bin", []byte("noise that is long enough to be something")), "devnet", "format"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			card, err := Verify(ctx, VerifyConfig{Target: tt.target, Policy: tt.policy, Config: &c})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := card.Failed()
+			switch {
+			case tt.failed == "" && f != nil:
+				t.Errorf("%s fails: %s", f.Name, f.Detail)
+			case tt.failed == "" && card.Verdict != string(attest.Simulated):
+				t.Errorf("verdict %q", card.Verdict)
+			case tt.failed != "" && (f == nil || f.Name != tt.failed || f.Fix == ""):
+				t.Errorf("%+v fails, want %q with a fix", f, tt.failed)
+			case tt.failed != "" && card.Verdict != "refused":
+				t.Errorf("verdict %q", card.Verdict)
+			}
+		})
+	}
+}
