@@ -320,3 +320,72 @@ func TestServerEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowPeers: whoever says nothing is dropped in time, and those beside it
+// do not wait.
+func TestSlowPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mem network
+		s, err := NewServer(ServerConfig{
+			Settings: Settings{Ports: []Port{
+				{Number: 8116, Kind: SOCKS5, Rule: "any", RuleFromUser: true},
+				{Number: 11002, Kind: Reverse, Rule: "any", Host: "127.0.0.1", Target: 11102, Info: true},
+			}},
+			Identity: ratls.NewIdentity(ratls.IdentityConfig{}), GlobalID: testNetwork, NetDial: mem.dial,
+			NetListen: func(_, addr string) (net.Listener, error) { return mem.listen(addr), nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		silent := mem.listen("9.9.9.9:11001") // a target that accepts and says nothing
+		go func() {
+			for {
+				nc, err := silent.Accept()
+				if err != nil {
+					return
+				}
+				go io.Copy(io.Discard, nc)
+			}
+		}()
+		synctest.Wait()
+		start := time.Now()
+		var callers sync.WaitGroup
+		for name, c := range map[string]struct {
+			addr string
+			say  []byte
+			hear int // bytes before the end
+			end  time.Duration
+		}{
+			"silent caller":      {"127.0.0.1:8116", nil, 0, timeout},
+			"half a greeting":    {"127.0.0.1:8116", []byte{5, 3, 0}, 0, timeout},
+			"half a name":        {"127.0.0.1:8116", []byte{5, 1, 2, 1, 200, 'x'}, 2, timeout},
+			"half a request":     {"127.0.0.1:8116", []byte{5, 1, 0, 5, 1, 0, 1}, 2, timeout},
+			"silent target":      {"127.0.0.1:8116", []byte{5, 1, 0, 5, 1, 0, 1, 9, 9, 9, 9, 0x2a, 0xf9}, 2, tee.HandshakeTimeout},
+			"silent peer":        {"0.0.0.0:11002", nil, 24, tee.HandshakeTimeout}, // the puzzle
+			"half an answer":     {"0.0.0.0:11002", []byte{0x19, 0x73}, 24, tee.HandshakeTimeout},
+			"garbage for answer": {"0.0.0.0:11002", bytes.Repeat([]byte("garbage"), 2), 24, 0},
+		} {
+			nc, err := mem.dial(ctx, "", c.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go nc.Write(c.say)
+			callers.Go(func() {
+				defer nc.Close()
+				b, err := io.ReadAll(nc)
+				if err != nil || len(b) != c.hear || time.Since(start) != c.end {
+					t.Errorf("%s: heard % x, %v after %v", name, b, err, time.Since(start))
+				}
+			})
+		}
+		callers.Wait()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		silent.Close()
+	})
+}
