@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"reflect"
 	"strconv"
@@ -197,6 +198,9 @@ func Load(role, path string, environ []string) (*Config, error) {
 	if err := measured(&c); err != nil {
 		return nil, err
 	}
+	if err := c.Runtime.validate(); err != nil {
+		return nil, err
+	}
 	return &c, nil
 }
 
@@ -278,6 +282,35 @@ func setField(f reflect.Value, text string) error {
 // Write prints the configuration as TOML. It holds no secrets, only the names
 // of files that do.
 func (c *Config) Write(w io.Writer) error { return toml.NewEncoder(w).Encode(c) }
+
+// maxSeconds bounds times of the configuration: a day.
+const maxSeconds = 24 * 3600
+
+// validate refuses numbers that would not do what they seem to say. A pause of
+// -1, for instance, would be none at all, and cost gas at every turn.
+func (r *Runtime) validate() error {
+	for _, f := range []struct {
+		key string
+		v   float64
+	}{{"every", r.Every}, {"mark_every", r.MarkEvery}, {"timeout", r.Timeout}} {
+		if !(f.v >= 0 && f.v <= maxSeconds) { // NaN is neither
+			return fmt.Errorf("configuration: runtime.%s is %v: set seconds from 0 to %d", f.key, f.v, maxSeconds)
+		}
+	}
+	for _, f := range []struct {
+		key  string
+		v    int
+		most int
+	}{
+		{"proxies", r.Proxies, 1000}, {"coefficient", int(r.Coefficient), 999_999_999},
+		{"max_active_requests", r.MaxActive, 1_000_000}, {"max_coefficient", int(r.MaxCoefficient), math.MaxInt32},
+	} {
+		if f.v < 0 || f.v > f.most {
+			return fmt.Errorf("configuration: runtime.%s is %d: set a number from 0 to %d", f.key, f.v, f.most)
+		}
+	}
+	return nil
+}
 
 // timeout is Runtime.Timeout as a duration.
 func (r *Runtime) timeout() time.Duration { return time.Duration(r.Timeout * float64(time.Second)) }

@@ -83,6 +83,9 @@ func LoadReference(role, path string, environ []string) (*Config, error) {
 	if err := measured(&c); err != nil {
 		return nil, err
 	}
+	if err := c.Runtime.validate(); err != nil {
+		return nil, err
+	}
 	return &c, nil
 }
 
