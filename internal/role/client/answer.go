@@ -173,8 +173,12 @@ func (b *body) Close() error {
 
 func (b *body) finish(outcome role.Outcome) {
 	b.once.Do(func() {
+		tokens := noTokens
+		if outcome == role.Complete {
+			tokens = tokensOf(b.final)
+		}
 		if b.begun {
-			b.s.c.stats.End(tokensOf(b.final), outcome)
+			b.s.c.stats.End(tokens, outcome)
 		}
 		if !b.ended.Load() {
 			b.tell(&schema.CocoonCancel{RequestID: b.id})

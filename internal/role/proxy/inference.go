@@ -52,10 +52,11 @@ var (
 
 const (
 	// maxAttempts bounds the workers that may fail a request before its first
-	// byte, maxLost those whose connection may break over it: a request that
-	// kills whoever reads it must not meet every worker there is.
+	// byte, maxLost those whose connection may break over it. Breaks are mostly
+	// restarts and can come in a row, but a request that kills whoever reads it
+	// must not meet every worker there is.
 	maxAttempts = 4
-	maxLost     = 4
+	maxLost     = 16
 	// cancelWait is how long a worker has to answer a cancel.
 	cancelWait = 5 * time.Second
 	maxTimeout = 24 * time.Hour
