@@ -185,6 +185,9 @@ func (a *app) runRouter(ctx context.Context, f *routerFlags, given func(string) 
 		return usageError{fmt.Errorf("--layout %q is not december or april", f.layout)}
 	}
 	log := slog.New(slog.NewTextHandler(a.env.Stderr, &slog.HandlerOptions{Level: routerLevel(f.verbosity)}))
+	if s.Simulated() {
+		log = log.With("network", "SIMULATED")
+	}
 	dir := f.endorsed
 	if dir == "" {
 		dir = filepath.Join(a.dir, "collateral")

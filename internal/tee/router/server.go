@@ -330,8 +330,12 @@ func (s *Server) secure(p *Port, r Rule, log *slog.Logger) (ratls.Config, error)
 		}
 		return difficulty
 	}
+	end := s.cfg.Endorser
+	if !slices.ContainsFunc(policy.Kinds, attest.Kind.Real) {
+		end = nil // no vendor makes statements on what is not hardware
+	}
 	return ratls.Config{
-		Identity: s.cfg.Identity, Policy: policy, Endorser: s.cfg.Endorser,
+		Identity: s.cfg.Identity, Policy: policy, Endorser: end,
 		PeerRole: p.peer(r), GlobalID: s.cfg.GlobalID,
 		Difficulty: work(s.cfg.Difficulty), MaxDifficulty: work(s.cfg.MaxDifficulty),
 		Level0: true, NetDial: s.cfg.NetDial, Log: log,
@@ -389,6 +393,9 @@ func (d *ruleDialer) Dial(ctx context.Context, addr string) (*tee.Conn, error) {
 // String lists the ports for people.
 func (s *Server) String() string {
 	var b strings.Builder
+	if s.cfg.Simulated() {
+		b.WriteString("SIMULATED: peers may be without any hardware\n")
+	}
 	for _, p := range s.cfg.Ports {
 		fmt.Fprintf(&b, "%s %d policy %s", p.Kind, p.Number, p.Rule)
 		if p.Host != "" {

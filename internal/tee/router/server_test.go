@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,13 @@ import (
 )
 
 const testNetwork = 7
+
+// noEndorsements knows no platform.
+type noEndorsements struct{}
+
+func (noEndorsements) Endorsements(context.Context, attest.Evidence) (*attest.Endorsements, error) {
+	return nil, errors.New("unknown platform")
+}
 
 // TestServer: a worker behind one router, a proxy behind another, over every
 // kind of port and policy.
@@ -55,7 +63,7 @@ func TestServer(t *testing.T) {
 			t.Helper()
 			s.Difficulty = 4
 			ready := make(chan struct{})
-			srv, err := NewServer(ServerConfig{Settings: s, Identity: id, GlobalID: testNetwork, NetListen: listen, NetDial: mem.dial, Ready: func() { close(ready) }})
+			srv, err := NewServer(ServerConfig{Settings: s, Identity: id, GlobalID: testNetwork, NetListen: listen, NetDial: mem.dial, Endorser: noEndorsements{}, Ready: func() { close(ready) }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,6 +73,9 @@ func TestServer(t *testing.T) {
 				}
 			})
 			<-ready
+			if simulated := strings.HasPrefix(srv.String(), "SIMULATED"); !simulated {
+				t.Errorf("a simulated network is called\n%s", srv)
+			}
 		}
 		start(identity("proxy"), Settings{MaxDifficulty: 8, Rules: []Rule{sim("sim", nil)}, Ports: []Port{
 			{Number: 11001, Kind: Reverse, Rule: "sim", Host: "127.0.0.1", Target: 11101, Info: true},

@@ -40,6 +40,11 @@ func DefaultSettings() Settings {
 	return Settings{Difficulty: pow.DefaultDifficulty, MaxDifficulty: pow.DefaultMaxDifficulty}
 }
 
+// Simulated reports whether a policy trusts a simulated network.
+func (s *Settings) Simulated() bool {
+	return slices.ContainsFunc(s.Rules, func(r Rule) bool { return r.Kind == Simulated })
+}
+
 // PortKind is what a port does.
 type PortKind string
 
