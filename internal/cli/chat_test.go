@@ -127,3 +127,9 @@ func TestModelsTable(t *testing.T) {
 		t.Errorf("%v: %+v", err, got)
 	}
 }
+
+func TestAnswersDoNotSteerTheTerminal(t *testing.T) {
+	if got := withoutControls("a\x1b[2Jb\tc\nd\x07\u009be\x7fé"); got != "a[2Jb\tc\ndeé" {
+		t.Errorf("%q", got)
+	}
+}

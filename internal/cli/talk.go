@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -231,6 +232,16 @@ func (c *conversation) run(ctx context.Context) error {
 	}
 }
 
+// withoutControls keeps an answer from steering the terminal it is shown on.
+func withoutControls(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, s)
+}
+
 // say sends one message and prints the answer as it comes.
 func (c *conversation) say(ctx context.Context, text string) error {
 	c.messages = append(c.messages, message{"user", text})
@@ -247,6 +258,10 @@ func (c *conversation) say(ctx context.Context, text string) error {
 	var usage struct {
 		CompletionTokens int        `json:"completion_tokens"`
 		Cost             coins.Nano `json:"cost_nano"`
+	}
+	show := func(s string) string { return s }
+	if terminal(c.env.Stdout) {
+		show = withoutControls
 	}
 	events := openai.NewEventReader(resp.Body, 1<<20)
 	done := false
@@ -281,7 +296,7 @@ func (c *conversation) say(ctx context.Context, text string) error {
 		}
 		for _, choice := range chunk.Choices {
 			answer.WriteString(choice.Delta.Content)
-			fmt.Fprint(c.env.Stdout, choice.Delta.Content)
+			fmt.Fprint(c.env.Stdout, show(choice.Delta.Content))
 		}
 		if len(chunk.Usage) > 0 {
 			_ = json.Unmarshal(chunk.Usage, &usage)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
@@ -44,7 +45,8 @@ type clientSession struct {
 	// money is held from reading counters until they are queued.
 	money sync.Mutex
 	// step is held by the handshake step under way: there is one at a time.
-	step sync.Mutex
+	step    sync.Mutex
+	garbled atomic.Bool // an unreadable message was logged
 
 	mu       sync.Mutex
 	state    sessionState
@@ -282,7 +284,9 @@ func (s *clientSession) status(ctx context.Context, o schema.Object) ([]byte, er
 func (s *clientSession) Message(c *mux.Conn, data []byte) {
 	o, err := schema.Decode(data)
 	if err != nil {
-		s.p.log.Warn("unreadable message from client", "client", s.conn.Peer.Addr, "err", err)
+		if !s.garbled.Swap(true) { // once, or a peer could fill the disk
+			s.p.log.Warn("unreadable message from client", "client", s.conn.Peer.Addr, "err", err)
+		}
 		return
 	}
 	s.mu.Lock()

@@ -230,9 +230,15 @@ func (p *Proxy) follow(ctx context.Context) {
 func (p *Proxy) judge(w *workerSession) {
 	p.pool.update(w, func() {
 		// Read under the lock: the last word is that of the newest registry.
-		if snap, err := p.cfg.Source.Current(); err == nil {
-			w.refused = p.admitWorker(snap, w.conn.Peer, w.model) != nil
+		snap, err := p.cfg.Source.Current()
+		if err != nil {
+			return
 		}
+		err = p.admitWorker(snap, w.conn.Peer, w.model)
+		if err != nil && !w.refused {
+			p.log.Warn("a worker left the root contract's lists: it gets no requests", "worker", w.conn.Peer.Addr, "owner", w.owner, "err", err)
+		}
+		w.refused = err != nil
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
@@ -32,7 +33,8 @@ type workerSession struct {
 	version  int32
 
 	// step is held by the handshake step under way: there is one at a time.
-	step sync.Mutex
+	step    sync.Mutex
+	garbled atomic.Bool // an unreadable message was logged
 
 	// money is held from reading counters until they are queued, since what
 	// this worker hears of them must never go back.
@@ -250,7 +252,9 @@ func (w *workerSession) paymentStatus(ctx context.Context) ([]byte, error) {
 func (w *workerSession) Message(c *mux.Conn, data []byte) {
 	o, err := schema.Decode(data)
 	if err != nil {
-		w.p.log.Warn("unreadable message from worker", "worker", w.conn.Peer.Addr, "err", err)
+		if !w.garbled.Swap(true) { // once, or a peer could fill the disk
+			w.p.log.Warn("unreadable message from worker", "worker", w.conn.Peer.Addr, "err", err)
+		}
 		return
 	}
 	if part, ok := role.FromWorker(o); ok {
