@@ -60,6 +60,8 @@ coins come from), "http" if asked for. The same --dir resumes the same chain.`,
 	cmd.Flags().StringVar(&f.front, "http-for", "", "run only the gateway, for the network of this global configuration (JSON)")
 	cmd.Flags().DurationVar(&f.cfg.Tick, "tick", 0, "time between blocks while there is work, from 20ms; 0 makes one as soon as a message arrives")
 	cmd.Flags().DurationVar(&f.cfg.Idle, "idle", time.Second, "time between blocks when there is none")
+	cmd.Flags().IntVar(&f.cfg.KeepBlocks, "keep-blocks", 100_000, "masterchain blocks to keep at least")
+	cmd.Flags().DurationVar(&f.cfg.KeepFor, "keep-for", 24*time.Hour, "age of blocks to keep at least")
 	cmd.Flags().Int32Var(&f.cfg.GlobalID, "global-id", devnet.DefaultGlobalID, "the network's global id, when the chain is made")
 	cmd.Flags().StringArrayVar(&f.fund, "fund", nil, "ADDRESS=AMOUNT to pay from the faucet at the start; can be given often")
 	cmd.Flags().BoolVar(&f.debug, "debug", false, "log more")

@@ -5,13 +5,14 @@ import (
 	"encoding/binary"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/wire"
 )
 
 // NetworkID names a network: a chain, by its zero state and global id, and the
 // root contract on it (level 1 protocol, section 1). The init block is not
 // part of it.
 func NetworkID(zeroRootHash, zeroFileHash [32]byte, globalID int32, root cocoon.Address) [32]byte {
-	b := []byte("cocoon/network/v1\x00")
+	b := []byte(wire.LabelNetwork)
 	b = append(b, zeroRootHash[:]...)
 	b = append(b, zeroFileHash[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(globalID))

@@ -67,7 +67,8 @@ type Config struct {
 	// KeepBlocks and KeepFor say what is kept on disk: a masterchain block is
 	// deleted, with what it registers, after that many later blocks and that
 	// much later time, whichever is more; or some time afterwards, for they are
-	// deleted in bulk. 0 means 100,000 and a day. The key block stays for good.
+	// deleted in bulk. 0 means 100,000 (or KeepStates if that is more) and a
+	// day. The key block stays for good.
 	KeepBlocks int
 	KeepFor    time.Duration
 	// SnapshotEvery is the number of masterchain blocks between state
@@ -98,7 +99,7 @@ func (c *Config) Validate() error {
 	}
 	set(&c.MaxTransactions, 1000)
 	set(&c.KeepStates, 256)
-	set(&c.KeepBlocks, 100_000)
+	set(&c.KeepBlocks, max(100_000, c.KeepStates))
 	if c.KeepFor == 0 {
 		c.KeepFor = 24 * time.Hour
 	}
