@@ -21,6 +21,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/client"
 	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/wire"
 )
 
 // runClient assembles the client role and its gateway.
@@ -157,7 +158,7 @@ func loginSecret(c *Config, ch *chain) (func(contract cocoon.Address) string, er
 	id := ch.networkID()
 	return func(contract cocoon.Address) string {
 		h := hmac.New(sha256.New, master)
-		h.Write([]byte("cocoon/login/v1\x00"))
+		h.Write([]byte(wire.LabelLogin))
 		h.Write(id[:])
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(contract.Workchain)))
 		h.Write(contract.Hash[:])
