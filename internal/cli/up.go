@@ -11,9 +11,10 @@ import (
 	"github.com/cocoon-network/cocoon/internal/node"
 )
 
-// extraCommands are those that the measured image has no part of.
+// extraCommands are those that the measured image has no part of. The router is
+// one: its flags say whom it lets in, and there only measured configuration may.
 func (a *app) extraCommands() []*cobra.Command {
-	return []*cobra.Command{a.upCommand(), a.devnetCommand()}
+	return []*cobra.Command{a.upCommand(), a.devnetCommand(), a.routerCommand()}
 }
 
 func (a *app) upCommand() *cobra.Command {
