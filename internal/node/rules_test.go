@@ -6,14 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/engine"
 	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
@@ -313,6 +316,74 @@ func TestStreamThatStaysOpen(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	n.eventually("charge", func() bool { return n.used() == 4 })
+}
+
+// TestSlowReaderOfACompleteAnswer: an answer that the engine has ended reaches a
+// caller who takes longer to read it than the engine may keep the stream open.
+func TestSlowReaderOfACompleteAnswer(t *testing.T) {
+	n := startNet(t)
+	const events, size = 48, 16 << 10 // beyond all windows on the way
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/models" {
+			fmt.Fprintf(w, `{"object":"list","data":[{"id":%q}]}`, n.model.Base())
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		for range events {
+			fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":%q}}]}\n\n", strings.Repeat("x", size))
+		}
+		fmt.Fprint(w, "data: [DONE]\n\n")
+	}))
+	t.Cleanup(srv.Close)
+	eng, err := engine.New(engine.Config{BaseURL: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.startWorker(1, &enginetest.StandIn{}, func(c *worker.Config) { c.Engine = eng })
+	n.waitWorkers(1)
+	a, err := n.client.Do(t.Context(), &api.Call{
+		Model: n.model.Base(), Path: "/v1/completions", ContentType: "application/json", MaxTokens: 1000,
+		Body: fmt.Appendf(nil, `{"model":%q,"prompt":"x","stream":true,"max_tokens":1000}`, n.model.Base()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	time.Sleep(2500 * time.Millisecond)
+	b, err := io.ReadAll(a.Body)
+	if err != nil || strings.Count(string(b), strings.Repeat("x", size)) != events || !strings.HasSuffix(string(b), "data: [DONE]\n\n") {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
+// TestEngineErrorInTheMiddle: it reaches the caller after what came before it,
+// and nothing is charged.
+func TestEngineErrorInTheMiddle(t *testing.T) {
+	n := startNet(t)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/models" {
+			fmt.Fprintf(w, `{"object":"list","data":[{"id":%q}]}`, n.model.Base())
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, `data: {"choices":[{"index":0,"delta":{"content":"hello"}}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`, "\n\n",
+			`data: {"error":{"message":"out of memory","type":"server_error"}}`, "\n\ndata: [DONE]\n\n")
+	}))
+	t.Cleanup(srv.Close)
+	eng, err := engine.New(engine.Config{BaseURL: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.startWorker(1, &enginetest.StandIn{}, func(c *worker.Config) { c.Engine = eng })
+	n.waitWorkers(1)
+	r := n.ask(t.Context(), true, 10, 0)
+	if r.text != "hello" || r.err == "" {
+		t.Errorf("%+v", r)
+	}
+	n.eventually("end", func() bool { s := n.proxy.Stats(); return s.Queries == s.Failed })
+	if used := n.used(); used != 0 {
+		t.Errorf("charged %d tokens for an answer that failed", used)
+	}
 }
 
 // TestAdmitOfMixedKinds: that peers without evidence are accepted takes

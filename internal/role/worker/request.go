@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,6 +45,9 @@ var (
 const (
 	maxEvent  = 4 << 20
 	maxAnswer = 32 << 20
+
+	// usualAnswer is room for most answers that are not streamed.
+	usualAnswer = 2 << 10
 	// endWait is how long an engine may keep a stream open after its last event.
 	endWait = time.Second
 	// maxSeconds is the longest a request may take.
@@ -220,9 +224,17 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 		switch {
 		case ev.IsDone():
 			done = true
+			if err := box.add(ev.Raw); err != nil {
+				return err
+			}
+			// All is sent before the clock runs: a caller may read slowly.
+			if err := box.flush(); err != nil {
+				return err
+			}
 			// Reading on to the end lets the connection be used again, but an
 			// engine that does not end it must not hold up the answer.
 			defer time.AfterFunc(endWait, func() { r.cancel(nil) }).Stop()
+			continue
 		case ev.Data != nil:
 			c, err := openai.ParseChunk(ev.Data)
 			if err != nil {
@@ -234,7 +246,7 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 			}
 			if c.IsError {
 				// It is the caller's to read, and nothing is charged.
-				if err := r.piece(ctx, ev.Raw); err != nil {
+				if err := box.add(ev.Raw); err != nil {
 					return err
 				}
 				return wire.Errorf(wire.CodeFailure, "worker: the engine failed in the middle of its answer")
@@ -264,7 +276,9 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 // whole forwards an answer that is read to its end first: one JSON value, or
 // an engine's error.
 func (r *request) whole(ctx context.Context, resp *engine.Response, header http.Header, mustBeJSON bool) error {
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	buf := bytes.NewBuffer(make([]byte, 0, usualAnswer+bytes.MinRead))
+	_, err := buf.ReadFrom(io.LimitReader(resp.Body, maxAnswer+1))
+	b := buf.Bytes()
 	if err != nil {
 		return engineError(ctx, err)
 	}
@@ -281,7 +295,7 @@ func (r *request) whole(ctx context.Context, resp *engine.Response, header http.
 			return wire.Errorf(wire.CodeFailure, "worker: the engine went beyond the output limit of %d tokens", r.meter.plan.maxCompletion)
 		}
 		if c.HasUsage {
-			b = r.meter.withCost(nil, c)
+			b = r.meter.withCost(make([]byte, 0, len(b)+256), c)
 		}
 	}
 	if err := r.head(ctx, resp.StatusCode, header); err != nil {
