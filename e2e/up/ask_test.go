@@ -31,9 +31,11 @@ type reply struct {
 func (r reply) complete() bool { return r.status == http.StatusOK && r.done && r.finish && r.err == "" }
 
 // brokenHonestly reports whether an answer that had begun ended with an error
-// event and without any sign of a good end.
-func (r reply) brokenHonestly() bool {
-	return r.status == http.StatusOK && !r.done && !r.finish && r.err != "" && r.header.Get("Content-Type") != "application/json"
+// event and without a false end: no [DONE], and a finish reason only if all of
+// the answer came and what broke was its accounting.
+func (r reply) brokenHonestly(whole string) bool {
+	return r.status == http.StatusOK && !r.done && r.err != "" && strings.HasPrefix(whole, r.text) &&
+		(!r.finish || r.text == whole) && strings.HasPrefix(r.header.Get("Content-Type"), "text/event-stream")
 }
 
 func (r reply) String() string {

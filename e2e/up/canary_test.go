@@ -100,7 +100,7 @@ func TestCanary(t *testing.T) {
 		t.Fatal("no answer begins")
 	}
 	n.kill("worker-1")
-	if r := <-cut; !r.brokenHonestly() {
+	if r := <-cut; !r.brokenHonestly(strings.Repeat(canaries["answer"]+" ", 5)) {
 		t.Errorf("%v", r)
 	}
 	// Requests that are refused at the door.

@@ -100,8 +100,10 @@ func TestGarbage(t *testing.T) {
 		if kb > maxResident {
 			t.Errorf("%s took %d KB of memory", c.Name, kb)
 		}
-		if want := map[string]int{"worker-1": 1}[c.Name]; c.Restarts != want || !c.Alive {
-			t.Errorf("%+v; want %d restarts", c, want)
+		// The worker that was killed may need more than one start to find its
+		// way among the strangers; nobody else ever ends.
+		if killed := c.Name == "worker-1"; !c.Alive || (c.Restarts > 0) != killed {
+			t.Errorf("%+v", c)
 		}
 	}
 	t.Logf("%d idle connections, %d not taken; %d visits", len(open), refused.Load(), visits.Load())
