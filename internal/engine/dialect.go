@@ -63,26 +63,6 @@ func (d Dialect) Caps() Caps {
 	return Caps{}
 }
 
-// Detect asks a running engine what it is: each make names itself as the owner
-// of its models. It returns Unknown for one that does not.
-func (c *Client) Detect(ctx context.Context) (Dialect, error) {
-	list, err := c.list(ctx)
-	if err != nil {
-		return Unknown, err
-	}
-	for _, m := range list {
-		switch owner := strings.ToLower(m.OwnedBy); owner {
-		case "vllm", "sglang", "llamacpp":
-			return Dialect(owner), nil
-		case "cocoon":
-			return Demo, nil
-		case "library":
-			return Ollama, nil
-		}
-	}
-	return Unknown, nil
-}
-
 // Load is how busy an engine is. Values it does not report are NaN.
 type Load struct {
 	Running, Waiting float64 // requests

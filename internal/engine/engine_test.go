@@ -211,17 +211,7 @@ func TestModelsAndCheck(t *testing.T) {
 	}
 }
 
-// Fixtures of vLLM, SGLang, llama-server and Ollama below are written from
-// their documentation, not recorded.
-func TestDetectAndLoad(t *testing.T) {
-	for owner, want := range map[string]engine.Dialect{"vllm": engine.VLLM, "sglang": engine.SGLang, "llamacpp": engine.LlamaCpp, "library": engine.Ollama, "cocoon": engine.Demo, "me": engine.Unknown} {
-		c := client(t, engine.Config{BaseURL: serve(t, func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintf(w, `{"object":"list","data":[{"id":"m","owned_by":%q}]}`, owner)
-		})})
-		if got, err := c.Detect(context.Background()); err != nil || got != want {
-			t.Errorf("%s: %q %v", owner, got, err)
-		}
-	}
+func TestLoad(t *testing.T) {
 	metrics := "# HELP x y\nvllm:num_requests_running{model_name=\"a}b\"} 3.0\nvllm:num_requests_running{model_name=\"c\"} 2 1700000000\nvllm:num_requests_waiting 1e1\nvllm:kv_cache_usage_perc{} NaN\nother 5\nvllm:prompt_tokens_total -4\n"
 	c := client(t, engine.Config{BaseURL: serve(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, metrics) }), Dialect: engine.VLLM})
 	l, err := c.Load(context.Background())
