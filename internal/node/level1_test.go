@@ -14,10 +14,13 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/chain/devnet"
+	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/tee/ratls"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
+	"github.com/cocoon-network/cocoon/internal/tee/statement"
 )
 
 // A client knows the proxies it was at: another genuine one in their place is
@@ -99,6 +102,48 @@ func TestPinsMoveOn(t *testing.T) {
 		if !errors.Is(err, step.want) || step.want == nil && err != nil {
 			t.Fatalf("key %x after %x: %v, want %v", step.key[:1], step.before[:1], err, step.want)
 		}
+	}
+}
+
+// A proxy's real contract key signs its statements, and the key before it
+// names it.
+func TestContractKeySigns(t *testing.T) {
+	old, key := wallet.NewKey(), wallet.NewKey()
+	c := Default("proxy")
+	c.Measured.Evidence = string(attest.None)
+	c.Runtime.PreviousKeyFile = filepath.Join(t.TempDir(), "old.key")
+	if err := wallet.WriteKeyFile(c.Runtime.PreviousKeyFile, old); err != nil {
+		t.Fatal(err)
+	}
+	contract, owner := cocoon.Address{Hash: [32]byte{1}}, cocoon.Address{Hash: [32]byte{2}}
+	l1, err := newLevel1(&c, &chain{}, cocoon.RoleProxy, func() (statement.Facts, error) {
+		return statement.Facts{Contract: contract, ContractKey: key.Public(), Owner: owner}, nil
+	}, &key, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := l1.issuer.Current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := statement.NewVerifier(statement.VerifierConfig{
+		Role: cocoon.RoleProxy, Policy: attest.OpenPolicy(), GlobalID: devnet.DefaultGlobalID,
+		Contract: func(k [32]byte, o cocoon.Address) (cocoon.Address, error) {
+			if k != key.Public() || o != owner {
+				t.Errorf("derived from key %x, owner %s", k, o)
+			}
+			return contract, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := v.VerifyBundle(t.Context(), issued.Bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.ContractKey != key.Public() || n.Predecessor != old.Public() {
+		t.Errorf("key %x, predecessor %x", n.ContractKey, n.Predecessor)
 	}
 }
 

@@ -472,6 +472,24 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
+// Evidence that runs out before a statement's time ends its use.
+func TestEvidenceRunsOut(t *testing.T) {
+	w := newWorld(t)
+	v, err := NewVerifier(w.verifier(cocoon.RoleProxy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ left, want time.Duration }{{time.Hour, UsableFor}, {time.Minute, time.Minute}, {-time.Minute, -time.Minute}} {
+		got := v.until(&attest.Result{Expires: time.Now().Add(tt.left)}) - v.ticks.now()
+		if got > tt.want || got < tt.want-10*time.Second {
+			t.Errorf("%s of evidence left: usable for %s, want %s", tt.left, got, tt.want)
+		}
+	}
+	if got := v.until(&attest.Result{}) - v.ticks.now(); got < UsableFor-10*time.Second {
+		t.Errorf("evidence without an end: %s", got)
+	}
+}
+
 // A renewal that shows another node ends the session.
 func TestRenewalByAnother(t *testing.T) {
 	w := newWorld(t)

@@ -117,7 +117,7 @@ func (s *session) Usable() error {
 	s.mu.Lock()
 	d := s.current
 	s.mu.Unlock()
-	if v := s.m.cfg.Verifier; d == nil || v.ticks.now() >= d.until || v.expired(d.node) {
+	if d == nil || s.m.cfg.Verifier.ticks.now() >= d.until {
 		return ErrExpired
 	}
 	return nil

@@ -127,16 +127,20 @@ func (v *Verifier) now() time.Time {
 // known returns a verdict that still counts.
 func (v *Verifier) known(digest [32]byte) *verdict {
 	d, ok := v.verdicts.get(digest)
-	if !ok || v.ticks.now() >= d.until || v.expired(d.node) {
+	if !ok || v.ticks.now() >= d.until {
 		return nil
 	}
 	return d
 }
 
-// expired reports whether what a verdict rests on ran out.
-func (v *Verifier) expired(n *tee.Node) bool {
-	e := n.Result.Expires
-	return !e.IsZero() && !v.now().Before(e)
+// until is when a verdict made now ends: after its time, or when what it rests
+// on runs out.
+func (v *Verifier) until(res *attest.Result) time.Duration {
+	life := UsableFor
+	if !res.Expires.IsZero() {
+		life = min(life, res.Expires.Sub(v.now()))
+	}
+	return v.ticks.now() + life
 }
 
 // appearance is what is known of a peer when its statement is to be judged.
@@ -245,7 +249,7 @@ func (v *Verifier) appraise(ctx context.Context, c *card, peer tee.Peer, b *Bund
 		return nil, err
 	}
 	node.Digest, node.Bundle = digest, raw
-	d := &verdict{node: node, until: v.ticks.now() + UsableFor}
+	d := &verdict{node: node, until: v.until(node.Result)}
 	v.verdicts.put(digest, d)
 	return d, nil
 }
