@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -99,7 +100,7 @@ func (g *Gateway) engineError(ctx context.Context, x *exchange, answer *Answer) 
 
 // whole answers with one JSON object, its usage and cost included.
 func (g *Gateway) whole(ctx context.Context, x *exchange, answer *Answer) error {
-	body, err := io.ReadAll(io.LimitReader(answer.Body, g.cfg.MaxAnswer+1))
+	body, err := readAll(io.LimitReader(answer.Body, g.cfg.MaxAnswer+1), usualAnswer)
 	if err != nil {
 		return callError(ctx, err)
 	}
@@ -123,6 +124,16 @@ func (g *Gateway) whole(ctx context.Context, x *exchange, answer *Answer) error 
 	x.w.WriteHeader(http.StatusOK)
 	_, _ = x.w.Write(body)
 	return nil
+}
+
+// usualAnswer is room for most answers that are not streamed.
+const usualAnswer = 2 << 10
+
+// readAll is io.ReadAll that begins with room for size bytes.
+func readAll(r io.Reader, size int) ([]byte, error) {
+	b := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	_, err := b.ReadFrom(r)
+	return b.Bytes(), err
 }
 
 // billedUsage adds the cost to an engine's usage object, or makes one of the

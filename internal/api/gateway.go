@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -278,7 +277,8 @@ func (g *Gateway) readBody(x *exchange) ([]byte, error) {
 		x.w.Header().Set("Connection", "close")
 		return nil, openai.TooLarge(g.cfg.MaxBody)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(x.w.ResponseWriter, x.r.Body, g.cfg.MaxBody))
+	// An announced length is believed up to 64 KiB; the rest has to come first.
+	body, err := readAll(http.MaxBytesReader(x.w.ResponseWriter, x.r.Body, g.cfg.MaxBody), int(min(max(x.r.ContentLength, 0), 64<<10)))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):

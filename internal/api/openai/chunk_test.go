@@ -1,7 +1,9 @@
 package openai
 
 import (
+	"bytes"
 	"errors"
+	"strconv"
 	"testing"
 )
 
@@ -64,6 +66,45 @@ func TestFinished(t *testing.T) {
 		c, err := ParseChunk([]byte(data))
 		if err != nil || c.Finished() != want {
 			t.Errorf("%s: %v, %v", data, c.Finished(), err)
+		}
+	}
+}
+
+// TestObjectBeyondTheIndex: an object answers the same with few members, which
+// are looked through, and with many, which are indexed.
+func TestObjectBeyondTheIndex(t *testing.T) {
+	for _, n := range []int{1, fewMembers - 1, fewMembers, fewMembers + 1, 3 * fewMembers} {
+		var o Object
+		for i := range n {
+			o.SetInt(strconv.Itoa(i), int64(i))
+		}
+		o.SetInt("0", 7)
+		o.Delete("0")
+		o.Delete("0")
+		o.Delete("absent")
+		if n > 1 {
+			o.SetInt("1", -1)
+		}
+		o.SetInt("0", 9)
+		if o.Len() != n {
+			t.Errorf("%d members: %d", n, o.Len())
+		}
+		for i := range n {
+			want := strconv.Itoa(i)
+			switch i {
+			case 0:
+				want = "9"
+			case 1:
+				want = "-1"
+			}
+			if v, ok := o.Get(strconv.Itoa(i)); !ok || string(v) != want {
+				t.Errorf("%d members: %d is %s", n, i, v)
+			}
+		}
+		b, err := o.AppendJSON(nil)
+		back, err2 := ParseObject(b)
+		if err != nil || err2 != nil || back.Len() != n || !bytes.HasSuffix(b, []byte(`"0":9}`)) {
+			t.Errorf("%d members: %s", n, b)
 		}
 	}
 }

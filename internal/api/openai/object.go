@@ -13,9 +13,13 @@ import (
 // (a schema's order is the order in which an engine answers), has no duplicate
 // keys, and spells each number as it was.
 type Object struct {
-	members []Member
-	index   map[string]int
+	members []Member       // deleted ones have no value
+	left    int            // members that are not deleted
+	index   map[string]int // where a key stands; nil up to fewMembers
 }
+
+// fewMembers are looked through faster than an index is made.
+const fewMembers = 16
 
 // Member is one key and its value.
 type Member struct {
@@ -34,7 +38,7 @@ func ParseObject(b []byte) (*Object, error) {
 	if b[i] != '{' {
 		return nil, ErrNoObject
 	}
-	o := &Object{index: map[string]int{}}
+	o := &Object{members: make([]Member, 0, 8)}
 	m := members{b: b, i: i}
 	for m.next() {
 		o.Set(m.key(), m.raw())
@@ -46,11 +50,25 @@ func ParseObject(b []byte) (*Object, error) {
 }
 
 // Len returns the number of members.
-func (o *Object) Len() int { return len(o.index) }
+func (o *Object) Len() int { return o.left }
+
+// find returns where key stands.
+func (o *Object) find(key string) (int, bool) {
+	if o.index != nil {
+		i, ok := o.index[key]
+		return i, ok
+	}
+	for i := range o.members {
+		if o.members[i].Key == key && o.members[i].Value != nil {
+			return i, true
+		}
+	}
+	return 0, false
+}
 
 // Get returns the value of key.
 func (o *Object) Get(key string) (json.RawMessage, bool) {
-	i, ok := o.index[key]
+	i, ok := o.find(key)
 	if !ok {
 		return nil, false
 	}
@@ -59,15 +77,23 @@ func (o *Object) Get(key string) (json.RawMessage, bool) {
 
 // Set gives key a value, which must be valid JSON; a new key goes to the end.
 func (o *Object) Set(key string, value json.RawMessage) {
-	if i, ok := o.index[key]; ok {
+	if i, ok := o.find(key); ok {
 		o.members[i].Value = value
 		return
 	}
-	if o.index == nil {
-		o.index = map[string]int{}
-	}
-	o.index[key] = len(o.members)
 	o.members = append(o.members, Member{key, value})
+	o.left++
+	switch {
+	case o.index != nil:
+		o.index[key] = len(o.members) - 1
+	case len(o.members) > fewMembers:
+		o.index = make(map[string]int, 2*fewMembers)
+		for i, m := range o.members {
+			if m.Value != nil {
+				o.index[m.Key] = i
+			}
+		}
+	}
 }
 
 // SetInt gives key an integer value.
@@ -75,9 +101,10 @@ func (o *Object) SetInt(key string, n int64) { o.Set(key, strconv.AppendInt(nil,
 
 // Delete removes key.
 func (o *Object) Delete(key string) {
-	if i, ok := o.index[key]; ok {
+	if i, ok := o.find(key); ok {
 		delete(o.index, key)
 		o.members[i] = Member{}
+		o.left--
 	}
 }
 
