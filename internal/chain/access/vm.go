@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,53 @@ func (c *Client) blockchainConfig(ctx context.Context) (*tvm.PreparedBlockchainC
 	return ready, nil
 }
 
+// code returns what runs at an account: its code, or the library that its
+// code stands for. A library is named by its hash, so whoever gives it, it is
+// that one; that it is public is not checked. Libraries that are called from
+// within code are not fetched.
+func (c *Client) code(ctx context.Context, boc []byte) (*cell.Cell, error) {
+	code, err := cell.FromBOC(boc)
+	if err != nil || code.GetType() != cell.LibraryCellType {
+		return code, err
+	}
+	s, err := code.BeginParse()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.LoadUInt(8); err != nil {
+		return nil, err
+	}
+	hash, err := s.LoadSlice(256)
+	if err != nil {
+		return nil, err
+	}
+	var library *cell.Cell
+	err = c.each(ctx, func(s *server) error {
+		answer, err := ask[ton.LibraryResult](ctx, s, ton.GetLibraries{LibraryList: [][]byte{hash}})
+		if err != nil {
+			return err
+		}
+		library, err = guarded(func() (*cell.Cell, error) { return checkLibrary(hash, &answer) })
+		return err
+	})
+	return library, err
+}
+
+// checkLibrary finds the library with a hash in a server's answer.
+func checkLibrary(hash []byte, answer *ton.LibraryResult) (*cell.Cell, error) {
+	for _, l := range answer.Result {
+		root, err := cell.FromBOC(l.Data)
+		if err != nil {
+			return nil, noted(ErrForged, fmt.Sprintf("library %x…: %v", hash[:4], err))
+		}
+		if !bytes.Equal(root.Hash(), hash) || root.Level() != 0 {
+			return nil, noted(ErrForged, fmt.Sprintf("library %x… is given for library %x…", root.Hash()[:4], hash[:4]))
+		}
+		return root, nil
+	}
+	return nil, noted(ErrRefused, fmt.Sprintf("it does not know library %x…", hash[:4]))
+}
+
 // RunLocal runs a get-method of a proven account in the local TVM, with the
 // proven configuration and the time of the account's block. Arguments are
 // *big.Int, int, int64, uint64, Cell, Slice and nil; results are *big.Int,
@@ -84,15 +132,16 @@ func (c *Client) RunLocal(ctx context.Context, acc Account, method string, args 
 	if err != nil {
 		return nil, err
 	}
-	return guarded(func() ([]any, error) { return runMethod(config, c.newest().globalID, &acc, method, args) })
+	code, err := c.code(ctx, acc.Code)
+	if err != nil {
+		return nil, fmt.Errorf("get-method %s of %s: code: %w", method, acc.Address, err)
+	}
+	return guarded(func() ([]any, error) { return runMethod(config, c.newest().globalID, &acc, code, method, args) })
 }
 
-func runMethod(config *tvm.PreparedBlockchainConfig, globalID int32, acc *Account, method string, args []any) ([]any, error) {
-	code, err := cell.FromBOC(acc.Code)
-	if err != nil {
-		return nil, err
-	}
+func runMethod(config *tvm.PreparedBlockchainConfig, globalID int32, acc *Account, code *cell.Cell, method string, args []any) ([]any, error) {
 	var data *cell.Cell
+	var err error
 	if acc.Data != nil {
 		if data, err = cell.FromBOC(acc.Data); err != nil {
 			return nil, err
@@ -107,7 +156,11 @@ func runMethod(config *tvm.PreparedBlockchainConfig, globalID int32, acc *Accoun
 	if err := stack.PushInt(new(big.Int).SetUint64(tlb.MethodNameHash(method))); err != nil {
 		return nil, err
 	}
-	c7, err := methodContext(config, globalID, acc, code)
+	own, err := cell.FromBOC(acc.Code)
+	if err != nil {
+		return nil, err
+	}
+	c7, err := methodContext(config, globalID, acc, own)
 	if err != nil {
 		return nil, err
 	}
