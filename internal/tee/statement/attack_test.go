@@ -394,6 +394,25 @@ func TestDowngrade(t *testing.T) {
 	}
 }
 
+// Where level 1 is not required, a peer of level 0 is served, without a
+// session.
+func TestLevel0Allowed(t *testing.T) {
+	w := newWorld(t)
+	m := w.sessions(w.proxyIssuer(), w.verifier(cocoon.RoleWorker))
+	m.cfg.Required = false
+	p, accepted := w.listen(w.tls(w.guest(proxyImage), m.Handshake))
+	old := w.tls(w.guest(workImage), nil)
+	old.Level0 = true
+	if _, err := w.dial(p, old); err != nil {
+		t.Fatal(err)
+	}
+	c := <-accepted
+	defer c.Close()
+	if c.Peer.Node != nil || c.Session != nil || c.Peer.Level != 0 {
+		t.Errorf("a peer of level 0 has a session: %+v", c.Peer)
+	}
+}
+
 // A refusal reaches the dialer as a text, fit for one line.
 func TestRefusalIsHeard(t *testing.T) {
 	w := newWorld(t)
