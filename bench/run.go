@@ -155,7 +155,7 @@ func runBench(ctx context.Context, args []string) error {
 	rep.finish()
 	rep.print(os.Stdout)
 	if o.jsonFile != "" {
-		out, err := json.MarshalIndent(rep, "", " ")
+		out, err := json.Marshal(rep)
 		if err == nil {
 			err = os.WriteFile(o.jsonFile, append(out, '\n'), 0o644)
 		}

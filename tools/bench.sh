@@ -24,6 +24,7 @@ CGO_ENABLED=0 go build -trimpath -o "$tmp/cocoon" ./cmd/cocoon
 packages=(./internal/wire/... ./internal/api/... ./internal/tee/ratls ./internal/money/ledger ./internal/chain/bindings ./attest/...)
 if [ "$full" = full ]; then
 	go test -run '^$' -bench . -benchmem ./... 2>&1 | "$tmp/bench" micro
+	mkdir -p bench/results
 	"$tmp/bench" run -cocoon "$tmp/cocoon" -json bench/results/latest.json -svg docs/performance.svg
 	"$tmp/bench" soak -cocoon "$tmp/cocoon"
 else
