@@ -102,6 +102,8 @@ func (k Known) Plan(l Launch) (*Plan, error) {
 		return nil, fmt.Errorf("model %q: the engine serves the base name, the part before '@'", l.Model)
 	case !filepath.IsAbs(l.Path) || strings.ContainsFunc(l.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == ':' }):
 		return nil, fmt.Errorf("path %q: an absolute path without ':' and control characters is needed", l.Path)
+	case k.Dialect == LlamaCpp && !strings.EqualFold(filepath.Ext(l.Path), ".gguf"):
+		return nil, fmt.Errorf("path %q: %s loads one file, .gguf; of a model in parts, name the first", l.Path, k.Name)
 	case l.Port < 0 || l.Port > 65535:
 		return nil, fmt.Errorf("port %d does not exist", l.Port)
 	case l.GPUs < 0 || l.Parallel < 0 || l.Context < 0:
@@ -267,8 +269,8 @@ func (p *Plan) argv() (env, args []string) {
 	if p.Make.Dialect == LlamaCpp {
 		mount = filepath.Dir(p.path)
 	}
-	args = []string{"docker", "run", "--rm", "--name", p.unitName(), "--pull", "missing", "--network", "host", "--ipc", "host", "--gpus", "all",
-		"--cgroup-parent", sliceName, "--log-driver", "none", "--mount", "type=bind,src=" + mount + ",dst=" + inContainer + ",readonly"}
+	args = []string{"docker", "run", "--rm", "--name", p.unitName(), "--network", "host", "--ipc", "host", "--gpus", "all",
+		"--cgroup-parent", sliceName, "--log-driver", "none", "--ulimit", "core=0", "--mount", "type=bind,src=" + mount + ",dst=" + inContainer + ",readonly"}
 	for _, e := range p.Env {
 		args = append(args, "--env", e)
 	}

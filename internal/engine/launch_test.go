@@ -88,6 +88,7 @@ func TestPlansRefused(t *testing.T) {
 		"two lines":       {"vllm", func(l *engine.Launch) { l.Model = "m\nExecStart=x" }},
 		"relative path":   {"vllm", func(l *engine.Launch) { l.Path = "m" }},
 		"path of two":     {"vllm", func(l *engine.Launch) { l.Path = "/a\n/b" }},
+		"folder":          {"llama.cpp", func(l *engine.Launch) {}},
 		"port":            {"vllm", func(l *engine.Launch) { l.Port = 70000 }},
 		"negative":        {"vllm", func(l *engine.Launch) { l.GPUs = -1 }},
 		"image by tag":    {"vllm", func(l *engine.Launch) { l.Image = "vllm/vllm-openai:latest" }},
