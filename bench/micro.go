@@ -27,7 +27,7 @@ func runMicro(r io.Reader, w io.Writer) error {
 		if name, v, ok := benchLine(line); ok {
 			ns[name] = v
 			fmt.Fprintln(w, line)
-		} else if strings.HasPrefix(line, "---") || strings.HasPrefix(line, "FAIL") || strings.HasPrefix(line, "panic") {
+		} else if strings.HasPrefix(line, "---") || strings.HasPrefix(line, "FAIL") || strings.HasPrefix(line, "panic") || strings.HasPrefix(line, "    ") {
 			fmt.Fprintln(w, line)
 		}
 	}

@@ -197,6 +197,9 @@ func (o *options) takeTurns(ctx context.Context, b *bench, running []*topo.Topol
 				}
 				rep.Samples = append(rep.Samples, s)
 				rep.progress(s)
+				if len(s.Result.Errors) > 0 {
+					fmt.Print(t.Logs())
+				}
 			}
 		}
 	}
@@ -266,6 +269,9 @@ func runSoak(ctx context.Context, args []string) error {
 	}
 	for _, s := range r.Samples {
 		fmt.Println(" ", s)
+	}
+	if len(r.Errors) > 0 {
+		fmt.Print(t.Logs())
 	}
 	fmt.Printf("%s: %d requests in %.0f s: %d complete, %d cancelled by the caller, %d wrong, truncated or refused\n",
 		t.Kind, r.Requests+r.Cancelled+bad, r.Seconds, r.Requests, r.Cancelled, bad)

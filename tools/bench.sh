@@ -23,12 +23,12 @@ CGO_ENABLED=0 go build -trimpath -o "$tmp/cocoon" ./cmd/cocoon
 
 packages=(./internal/wire/... ./internal/api/... ./internal/tee/ratls ./internal/money/ledger ./internal/chain/bindings ./attest/...)
 if [ "$full" = full ]; then
-	go test -run '^$' -bench . -benchmem ./... 2>&1 | "$tmp/bench" micro
+	go test -run '^$' -bench . -benchmem ./... 2>&1 | "$tmp/bench" micro || echo "a package benchmark failed: see above"
 	mkdir -p bench/results
 	"$tmp/bench" run -cocoon "$tmp/cocoon" -json bench/results/latest.json -svg docs/performance.svg
 	"$tmp/bench" soak -cocoon "$tmp/cocoon"
 else
-	go test -run '^$' -bench . -benchtime 50ms -benchmem "${packages[@]}" 2>&1 | "$tmp/bench" micro
+	go test -run '^$' -bench . -benchtime 50ms -benchmem "${packages[@]}" 2>&1 | "$tmp/bench" micro || echo "a package benchmark failed: see above"
 	"$tmp/bench" run -cocoon "$tmp/cocoon" -rounds 1 -window 700ms -streams 128 -memory 250
 	"$tmp/bench" soak -cocoon "$tmp/cocoon" -requests 5000
 fi

@@ -242,7 +242,7 @@ func (c *Conn) stream(o engine.Order, length int, start time.Time, leave int, a 
 					return nil
 				}
 			case bytes.Contains(event, []byte(`"error"`)):
-				return fmt.Errorf("%w: error event", ErrTruncated)
+				return fmt.Errorf("%w: %s", ErrTruncated, event[:min(len(event), 300)])
 			case bytes.Contains(event, []byte(`"usage":{`)):
 				usage = true
 			}

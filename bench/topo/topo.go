@@ -103,6 +103,17 @@ func (t *Topology) Stop() {
 	}
 }
 
+// Logs is the end of what each hop has logged.
+func (t *Topology) Logs() string {
+	var all strings.Builder
+	for _, p := range t.Procs {
+		if b, err := os.ReadFile(p.log.Name()); err == nil && len(b) > 0 {
+			fmt.Fprintf(&all, "%s: %s\n", p.Name, b[max(0, len(b)-1500):])
+		}
+	}
+	return all.String()
+}
+
 // CPU is what all hops have run.
 func (t *Topology) CPU() (time.Duration, error) {
 	var sum time.Duration
