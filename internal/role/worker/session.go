@@ -140,7 +140,7 @@ func (s *session) handshake(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.learn(compared.SignedPayment, compared.TokensCommittedToDb, compared.MaxTokens); err != nil {
+	if err := s.learn(compared.SignedPayment, compared.TokensCommittedToDb, compared.MaxTokens, nil); err != nil {
 		return err
 	}
 	s.w.mu.Lock()
@@ -156,16 +156,22 @@ func (s *session) handshake(ctx context.Context) error {
 }
 
 func (s *session) updatePayment(ctx context.Context) error {
+	s.mu.Lock()
+	before := s.view
+	s.mu.Unlock()
 	st, err := role.Ask[*schema.WorkerPaymentStatus](ctx, s.conn, paymentTimeout, &schema.WorkerUpdatePaymentStatus{})
 	if err != nil {
 		return err
 	}
-	return s.learn(st.SignedPayment, st.DbTokens, st.MaxTokens)
+	return s.learn(st.SignedPayment, st.DbTokens, st.MaxTokens, &before)
 }
 
 // learn takes over counters and a signed payment the proxy sent. A worker is
 // strict: money it was promised must never shrink (spec network-protocol 4.3).
-func (s *session) learn(p schema.ProxySignedPaymentType, durable, used int64) error {
+// Messages are taken as they come, but whoever asked takes the answer a moment
+// later, when messages that came behind it may be known already: asked, if not
+// nil, is what was known before the question, and what the answer is held to.
+func (s *session) learn(p schema.ProxySignedPaymentType, durable, used int64, asked *channel.View) error {
 	pay, err := s.payments.Read(p, bindings.WorkerPayout, s.contract, s.proxyKey)
 	if err != nil {
 		return err
@@ -175,7 +181,11 @@ func (s *session) learn(p schema.ProxySignedPaymentType, durable, used int64) er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v, err := s.view.Hear(channel.Report{Payment: pay, HasCounters: true, Durable: durable, Used: used})
+	said := channel.Report{Payment: pay, HasCounters: true, Durable: durable, Used: used}
+	v, err := s.view.Hear(said)
+	if asked != nil {
+		_, err = asked.Hear(said)
+	}
 	if v.Best().Tokens > s.view.Best().Tokens {
 		// Only what is signed is worth money, so only that is worth a write.
 		if werr := s.w.cfg.Book.Put(s.ctx, s.contract, v); werr != nil {
@@ -217,7 +227,7 @@ func (s *session) Message(c *mux.Conn, data []byte) {
 	case *schema.ProxyRunQuery:
 		s.start(m.RequestID, m.Query, m.Coefficient, m.Timeout, false)
 	case *schema.ProxyWorkerRequestPayment:
-		if err := s.learn(m.SignedPayment, m.DbTokens, m.MaxTokens); err != nil {
+		if err := s.learn(m.SignedPayment, m.DbTokens, m.MaxTokens, nil); err != nil {
 			s.w.log.Error("closing the connection over money", "proxy", s.peer.Addr, "err", err)
 			s.conn.Close(err)
 		}
