@@ -1,4 +1,4 @@
-//go:build !tee
+//go:build !tee && external
 
 package demo_test
 
