@@ -133,7 +133,7 @@ func (w *workerSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]
 		}
 		answer = &schema.WorkerExtendedCompareBalanceWithProxyResult{}
 	case *schema.WorkerProxyHandshakeComplete:
-		answer, err = w.complete(state, fn.IsDisabled)
+		answer, err = w.complete(ctx, state, fn.IsDisabled)
 	default:
 		return nil, mux.ErrUnknownFunction
 	}
@@ -219,7 +219,9 @@ func (w *workerSession) compare(state sessionState, q *schema.WorkerCompareBalan
 	return &schema.WorkerCompareBalanceWithProxyResult{SignedPayment: pay, TokensCommittedToDb: c.Durable, MaxTokens: c.Durable}, nil
 }
 
-func (w *workerSession) complete(state sessionState, disabled bool) (schema.Object, error) {
+// complete is the last step. Requests go to the worker only behind the answer:
+// one that came before it would find a worker that does not know it is ready.
+func (w *workerSession) complete(ctx context.Context, state sessionState, disabled bool) (schema.Object, error) {
 	if state != stateConnected {
 		return nil, wire.Errorf(wire.CodeNone, "unexpected worker.proxyHandshakeComplete")
 	}
@@ -227,13 +229,16 @@ func (w *workerSession) complete(state sessionState, disabled bool) (schema.Obje
 	w.mu.Lock()
 	w.state = stateReady
 	w.mu.Unlock()
-	if err := w.p.pool.add(w); err != nil {
-		return nil, err
-	}
-	// It was admitted when it connected; what the registry took off its lists
-	// since then, follow did not find in the pool.
-	w.p.judge(w)
-	w.p.log.Info("worker connected", "model", w.model.Base(), "owner", w.owner, "coefficient", w.coefficient, "verdict", w.conn.Peer.Kind, "level", w.conn.Peer.Level)
+	mux.AfterAnswer(ctx, func() {
+		if err := w.p.pool.add(w); err != nil {
+			w.mux.Close(err)
+			return
+		}
+		// It was admitted when it connected; what the registry took off its
+		// lists since then, follow did not find in the pool.
+		w.p.judge(w)
+		w.p.log.Info("worker connected", "model", w.model.Base(), "owner", w.owner, "coefficient", w.coefficient, "verdict", w.conn.Peer.Kind, "level", w.conn.Peer.Level)
+	})
 	return &schema.WorkerProxyHandshakeCompleted{}, nil
 }
 
