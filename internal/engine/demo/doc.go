@@ -10,7 +10,7 @@
 //
 // Owns: Server, the GGUF subset reader, the tokenizer, the forward pass, the
 // grammar of constrained decoding, lexical embeddings.
-// Imports: api/openai.
+// Imports: api/openai, api/jsonschema.
 // Trust: requests are foreign; a model file given by configuration is read with
 // bounds, but is not a place for secrets.
 // Concurrency: a Server is safe for concurrent use. Every forward step runs

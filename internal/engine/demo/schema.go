@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cocoon-network/cocoon/internal/api/jsonschema"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
@@ -20,17 +21,13 @@ const (
 	mostRepeat = 2000
 )
 
-// schemaCompiler turns a JSON schema into a grammar. The supported subset is
-// that of OpenAI's strict mode: type (also a list), properties and required,
-// items, enum, const, anyOf, $ref to $defs or definitions or the root, and the
-// bounds minLength, maxLength, minItems, maxItems, minimum, maximum,
-// exclusiveMinimum and exclusiveMaximum of integers. Output is compact, with
-// properties in the order of the schema. What would weaken the promise when
-// ignored (pattern, format, allOf, oneOf, not, …) is refused.
+// schemaCompiler turns a schema into a grammar. What jsonschema understands but
+// a grammar here cannot hold (pattern, format, multipleOf, bounds of fractions,
+// schemas of members without a name) is refused: ignored, it would weaken the
+// promise. Output is compact, with properties in the order of the schema.
 type schemaCompiler struct {
 	g     *grammar
-	root  json.RawMessage
-	refs  map[string]int
+	refs  map[*jsonschema.Schema]int
 	param string
 	char  symbol
 	value [openDepth + 1]symbol // any value, by depth left
@@ -38,7 +35,7 @@ type schemaCompiler struct {
 }
 
 func newCompiler(param string) *schemaCompiler {
-	c := &schemaCompiler{g: &grammar{}, refs: map[string]int{}, param: param}
+	c := &schemaCompiler{g: &grammar{}, refs: map[*jsonschema.Schema]int{}, param: param}
 	cont := span1(0x80, 0xBF)
 	escape := new(byteSet)
 	for _, b := range []byte(`"\/bfnrt`) {
@@ -76,8 +73,7 @@ func objectGrammar() *grammar {
 // schemaGrammar compiles schema; param names it in errors.
 func schemaGrammar(schema json.RawMessage, param string) (*grammar, *openai.Error) {
 	c := newCompiler(param)
-	c.root = schema
-	start := c.g.alt(sequence{c.ref("#", schema)})
+	start := c.g.alt(sequence{c.parse(schema)})
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -88,6 +84,16 @@ func schemaGrammar(schema json.RawMessage, param string) (*grammar, *openai.Erro
 	return c.g, nil
 }
 
+// parse reads and compiles a schema.
+func (c *schemaCompiler) parse(raw json.RawMessage) symbol {
+	s, err := jsonschema.Parse(raw)
+	if err != nil {
+		c.fail("%s", err.Error())
+		return symbol{}
+	}
+	return c.ref(s)
+}
+
 func (c *schemaCompiler) fail(format string, args ...any) sequence {
 	if c.err == nil {
 		c.err = openai.InvalidRequest(c.param, format, args...)
@@ -95,212 +101,136 @@ func (c *schemaCompiler) fail(format string, args ...any) sequence {
 	return nil
 }
 
-// ref compiles the schema found under name once, so that it can refer to itself.
-func (c *schemaCompiler) ref(name string, schema json.RawMessage) symbol {
-	r, ok := c.refs[name]
+// ref compiles a schema once, so that it can refer to itself.
+func (c *schemaCompiler) ref(s *jsonschema.Schema) symbol {
+	r, ok := c.refs[s]
 	if !ok {
 		r = c.g.rule()
-		c.refs[name] = r
-		c.g.rules[r] = []sequence{c.schema(schema, 0)}
+		c.refs[s] = r
+		c.g.rules[r] = []sequence{c.schema(s)}
 	}
 	return symbol{rule: r}
 }
 
-var schemaKeys = map[string]bool{
-	"type": true, "properties": true, "required": true, "additionalProperties": true, "items": true, "enum": true, "const": true, "anyOf": true, "$ref": true,
-	"minLength": true, "maxLength": true, "minItems": true, "maxItems": true, "minimum": true, "maximum": true, "exclusiveMinimum": true, "exclusiveMaximum": true,
-	"$defs": true, "definitions": true, "title": true, "description": true, "default": true, "examples": true, "$schema": true, "$id": true, "strict": true,
-}
-
-func (c *schemaCompiler) schema(raw json.RawMessage, depth int) sequence {
-	if c.err != nil || depth > 64 || len(c.g.rules) > maxRules {
-		return c.fail("the schema is too large or nests too deeply")
-	}
-	if s := strings.TrimSpace(string(raw)); s == "true" || s == "{}" {
-		return sequence{c.value[openDepth]}
-	}
-	o, err := openai.ParseObject(raw)
-	if err != nil {
-		return c.fail("a schema must be an object")
-	}
-	for key := range o.All {
-		if !schemaKeys[key] {
-			return c.fail("the schema keyword %q is not supported", key)
-		}
-	}
-	if v, ok := o.Get("$ref"); ok {
-		return c.follow(v)
-	}
-	if v, ok := o.Get("const"); ok {
-		return c.constant(v)
-	}
-	if v, ok := o.Get("enum"); ok {
-		var alts []sequence
-		for _, e := range openai.Elements(v) {
-			alts = append(alts, c.constant(e))
-		}
-		if len(alts) == 0 {
-			return c.fail("enum must list at least one value")
-		}
-		return sequence{c.g.alt(alts...)}
-	}
-	if v, ok := o.Get("anyOf"); ok {
-		var alts []sequence
-		for _, e := range openai.Elements(v) {
-			alts = append(alts, c.schema(e, depth+1))
-		}
-		if len(alts) == 0 {
-			return c.fail("anyOf must list at least one schema")
-		}
-		return sequence{c.g.alt(alts...)}
-	}
-	v, ok := o.Get("type")
-	if !ok {
-		if _, ok := o.Get("properties"); ok {
-			return c.typed("object", o, depth)
-		}
-		return sequence{c.value[openDepth]}
-	}
-	if name, ok := openai.String(v); ok {
-		return c.typed(name, o, depth)
+func (c *schemaCompiler) schema(s *jsonschema.Schema) sequence {
+	if c.err != nil || len(c.g.rules) > maxRules {
+		return c.fail("the schema is too large")
 	}
 	var alts []sequence
-	for _, e := range openai.Elements(v) {
-		name, _ := openai.String(e)
-		alts = append(alts, c.typed(name, o, depth))
+	switch {
+	case s.Pattern != nil:
+		return c.fail("the schema keyword pattern is not supported")
+	case s.Format != "":
+		return c.fail("the schema keyword format is not supported")
+	case s.MultipleOf != "":
+		return c.fail("the schema keyword multipleOf is not supported")
+	case s.Additional != nil:
+		return c.fail("additionalProperties must be true or false")
+	case s.Ref != nil:
+		return sequence{c.ref(s.Ref)}
+	case s.Const != nil:
+		return literal(string(s.Const))
+	case s.Enum != nil:
+		for _, e := range s.Enum {
+			alts = append(alts, literal(string(e)))
+		}
+	case s.AnyOf != nil:
+		for _, t := range s.AnyOf {
+			alts = append(alts, c.schema(t))
+		}
+	case s.Types == nil:
+		return sequence{c.value[openDepth]}
+	default:
+		for _, name := range s.Types {
+			alts = append(alts, c.typed(name, s))
+		}
 	}
-	if len(alts) == 0 {
-		return c.fail("type must be a name or a list of names")
+	if len(alts) == 1 {
+		return alts[0]
 	}
 	return sequence{c.g.alt(alts...)}
 }
 
-func (c *schemaCompiler) follow(v json.RawMessage) sequence {
-	name, _ := openai.String(v)
-	if name == "#" {
-		return sequence{c.ref(name, c.root)}
-	}
-	for _, where := range []string{"$defs", "definitions"} {
-		key, ok := strings.CutPrefix(name, "#/"+where+"/")
-		if !ok {
-			continue
-		}
-		root, err := openai.ParseObject(c.root)
-		if err != nil {
-			break
-		}
-		defs, _ := root.Get(where)
-		if d, err := openai.ParseObject(defs); err == nil {
-			if s, ok := d.Get(key); ok {
-				return sequence{c.ref(name, s)}
-			}
-		}
-	}
-	return c.fail("$ref must name the root or an entry of $defs")
-}
-
-func (c *schemaCompiler) constant(v json.RawMessage) sequence {
-	b, err := openai.Compact(nil, v)
-	if err != nil || len(b) > 4096 {
-		return c.fail("a constant in the schema is too long")
-	}
-	return literal(string(b))
-}
-
-// bound reads an integer keyword; absent ones have the value none.
-func (c *schemaCompiler) bound(o *openai.Object, key string, none int64) int64 {
-	v, ok := o.Get(key)
-	if !ok {
+// integerBound reads a bound of integers; absent ones have the value none.
+func (c *schemaCompiler) integerBound(key string, bound json.Number, none int64) int64 {
+	if bound == "" {
 		return none
 	}
-	n, err := strconv.ParseInt(string(v), 10, 64)
-	if err != nil {
-		f, ferr := strconv.ParseFloat(string(v), 64)
-		if ferr != nil || f != float64(int64(f)) {
-			c.fail("%s must be an integer", key)
-			return none
-		}
-		n = int64(f)
+	f, err := bound.Float64()
+	if err != nil || f != float64(int64(f)) {
+		c.fail("%s must be an integer", key)
+		return none
 	}
-	return n
+	return int64(f)
 }
 
-func (c *schemaCompiler) typed(name string, o *openai.Object, depth int) sequence {
+// counts reads a pair of lengths.
+func counts(least, most *int64, open int64) (low, high int64) {
+	if least != nil {
+		low = *least
+	}
+	high = max(open, low)
+	if most != nil {
+		high = *most
+	}
+	return low, high
+}
+
+func (c *schemaCompiler) typed(name string, s *jsonschema.Schema) sequence {
 	switch name {
 	case "null":
 		return literal("null")
 	case "boolean":
 		return sequence{c.g.alt(literal("true"), literal("false"))}
 	case "string":
-		least := c.bound(o, "minLength", 0)
-		most := c.bound(o, "maxLength", max(openString, least))
-		if least < 0 || most < least || most > mostRepeat {
-			return c.fail("minLength and maxLength must satisfy 0 ≤ minLength ≤ maxLength ≤ %d", mostRepeat)
+		least, most := counts(s.MinLength, s.MaxLength, openString)
+		if most > mostRepeat {
+			return c.fail("minLength and maxLength must be at most %d", mostRepeat)
 		}
 		return c.text(int(least), int(most))
 	case "number":
-		for _, k := range []string{"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"} {
-			if _, ok := o.Get(k); ok {
-				return c.fail("%s is supported for integers only", k)
-			}
+		if s.Minimum != "" || s.Maximum != "" || s.ExclusiveMinimum != "" || s.ExclusiveMaximum != "" {
+			return c.fail("minimum and maximum are supported for integers only")
 		}
 		return c.number()
 	case "integer":
 		const limit = 999_999_999_999
-		lo, hi := c.bound(o, "minimum", -limit), c.bound(o, "maximum", limit)
-		lo = max(lo, c.bound(o, "exclusiveMinimum", -limit-1)+1)
-		hi = min(hi, c.bound(o, "exclusiveMaximum", limit+1)-1)
+		lo, hi := c.integerBound("minimum", s.Minimum, -limit), c.integerBound("maximum", s.Maximum, limit)
+		lo = max(lo, c.integerBound("exclusiveMinimum", s.ExclusiveMinimum, -limit-1)+1)
+		hi = min(hi, c.integerBound("exclusiveMaximum", s.ExclusiveMaximum, limit+1)-1)
 		if lo > hi || lo < -limit || hi > limit {
 			return c.fail("no integer of at most %d digits lies between minimum and maximum", openDigits)
 		}
 		return c.integer(lo, hi)
 	case "array":
-		least := c.bound(o, "minItems", 0)
-		most := c.bound(o, "maxItems", max(openArray, least))
-		if least < 0 || most < least || most > mostRepeat {
-			return c.fail("minItems and maxItems must satisfy 0 ≤ minItems ≤ maxItems ≤ %d", mostRepeat)
+		least, most := counts(s.MinItems, s.MaxItems, openArray)
+		if most > mostRepeat {
+			return c.fail("minItems and maxItems must be at most %d", mostRepeat)
 		}
 		item := sequence{c.value[openDepth-1]}
-		if v, ok := o.Get("items"); ok {
-			item = sequence{c.g.alt(c.schema(v, depth+1))}
+		if s.Items != nil {
+			item = sequence{c.g.alt(c.schema(s.Items))}
 		}
 		return c.array(item, int(least), int(most))
-	case "object":
-		return c.object(o, depth)
 	}
-	return c.fail("type %q is unknown", name)
+	return c.object(s)
 }
 
-func (c *schemaCompiler) object(o *openai.Object, depth int) sequence {
-	props, ok := o.Get("properties")
-	if !ok {
-		if v, ok := o.Get("additionalProperties"); ok && string(v) == "false" {
+func (c *schemaCompiler) object(s *jsonschema.Schema) sequence {
+	if !s.HasProperties {
+		if s.Closed {
 			return literal("{}")
 		}
 		return c.anyObject(c.value[openDepth-1])
-	}
-	p, err := openai.ParseObject(props)
-	if err != nil {
-		return c.fail("properties must be an object")
-	}
-	required := map[string]bool{}
-	if v, ok := o.Get("required"); ok {
-		for _, e := range openai.Elements(v) {
-			name, _ := openai.String(e)
-			if _, ok := p.Get(name); !ok {
-				return c.fail("required names a property that is not there")
-			}
-			required[name] = true
-		}
 	}
 	type property struct {
 		seq      sequence
 		optional bool
 	}
 	var list []property
-	for key, s := range p.All {
-		seq := join(literal(string(openai.AppendString(nil, key))+":"), sequence{c.g.alt(c.schema(s, depth+1))})
-		list = append(list, property{seq, !required[key]})
+	for _, p := range s.Properties {
+		seq := join(literal(string(openai.AppendString(nil, p.Name))+":"), sequence{c.g.alt(c.schema(p.Schema))})
+		list = append(list, property{seq, !p.Required})
 	}
 	// From the back: what may follow when something, or nothing, came before.
 	after, first := c.g.alt(literal("}")), c.g.alt(literal("}"))

@@ -25,9 +25,8 @@ func toolGrammar(fns []function) (*grammar, *openai.Error) {
 	c := newCompiler("")
 	var alts []sequence
 	for i, fn := range fns {
-		c.param, c.root = fn.param, fn.schema
-		c.refs = map[string]int{}
-		args := c.ref("#", fn.schema)
+		c.param = fn.param
+		args := c.parse(fn.schema)
 		alts = append(alts, join(literal(`{"name":`+string(openai.AppendString(nil, fns[i].name))+callMark), sequence{args}, literal("}")))
 	}
 	if c.err != nil {
