@@ -133,3 +133,11 @@ func TestAnswersDoNotSteerTheTerminal(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestChatWithUnknownModel: the list of models is the answer, and nothing is
+// asked of the network.
+func TestChatWithUnknownModel(t *testing.T) {
+	s := newShell(t)
+	url := endpoint(t, func(http.ResponseWriter, *http.Request) { t.Error("the model was asked for") })
+	s.fails(s.run("chat", "hello", "--model", "no-such", "--url", url), exitFailed, `no worker serves the model "no-such" now; served are "first", "second"`)
+}

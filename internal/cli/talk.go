@@ -90,6 +90,24 @@ type modelEntry struct {
 	Price uint64 `json:"price_per_token_nano"`
 }
 
+// choose returns the model called name, or the first one if name is empty.
+func (l modelList) choose(name string) (string, error) {
+	var names []string
+	for _, m := range l.Data {
+		if m.ID == name {
+			return name, nil
+		}
+		names = append(names, fmt.Sprintf("%q", m.ID))
+	}
+	switch {
+	case len(names) == 0:
+		return "", errors.New("no model is served now: `cocoon status` shows what is missing")
+	case name == "":
+		return l.Data[0].ID, nil
+	}
+	return "", fmt.Errorf("no worker serves the model %q now; served are %s", name, strings.Join(names, ", "))
+}
+
 func (g *gateway) models(ctx context.Context) (modelList, error) {
 	resp, err := g.call(ctx, http.MethodGet, "/models", nil)
 	if err != nil {
@@ -167,15 +185,16 @@ from standard input: a conversation that ends with the input.`,
 				return err
 			}
 			c := &conversation{app: a, g: g, model: model, maxTokens: maxTokens}
-			if c.model == "" {
-				l, err := g.models(cmd.Context())
-				if err != nil {
+			// Asked first: a network just started waits for workers of names it
+			// does not know yet.
+			l, err := g.models(cmd.Context())
+			if err != nil && c.model == "" {
+				return err
+			}
+			if err == nil {
+				if c.model, err = l.choose(model); err != nil {
 					return err
 				}
-				if len(l.Data) == 0 {
-					return errors.New("no model is served now: `cocoon status` shows what is missing")
-				}
-				c.model = l.Data[0].ID
 			}
 			if system != "" {
 				c.messages = append(c.messages, message{"system", system})

@@ -222,7 +222,8 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 			break
 		}
 		tried[s] = true
-		c.log.Warn("trying again", "proxy", s.peer.Addr, "err", err)
+		// The code alone: a peer's text can quote what a caller wrote.
+		c.log.Warn("trying again", "proxy", s.peer.Addr, "code", openai.From(err).Code)
 	}
 	outcome := role.Failed
 	if ctx.Err() != nil {

@@ -183,7 +183,7 @@ func (r *inference) run(ctx context.Context) {
 			r.notify(w, 0)
 			return
 		}
-		p.log.Warn("trying another worker", "model", want.model, "failed", w.conn.Peer.Addr, "err", failure)
+		p.log.Warn("trying another worker", "model", want.model, "failed", w.conn.Peer.Addr, "code", failure.Code)
 		want.tried[w] = true
 		// A worker whose connection broke may be back in a moment; one that
 		// failed will fail again.
