@@ -10,6 +10,10 @@ const (
 	LabelProxyStatement = "cocoon/proxy-statement/v1\x00"
 	LabelSuccessor      = "cocoon/successor/v1\x00"
 	LabelSession        = "cocoon/session/v1\x00"
+
+	LabelReceipt        = "cocoon/receipt/v1\x00"
+	LabelReceiptRequest = "cocoon/receipt-request/v1\x00"
+	LabelReceiptAnswer  = "cocoon/receipt-answer/v1\x00"
 )
 
 // ExporterSession is the label under which a session asks TLS for keying

@@ -119,6 +119,15 @@ func (i *Issuer) Key() [32]byte { return i.pub }
 // sign signs a labelled message, which is never 32 bytes long.
 func (i *Issuer) sign(message []byte) []byte { return ed25519.Sign(i.key, message) }
 
+// Sign signs a message with the node key for those who own its label: what is
+// 32 bytes or shorter, and so could be a cell's hash, is refused by panic.
+func (i *Issuer) Sign(message []byte) []byte {
+	if len(message) <= 32 {
+		panic("statement: a message without a label")
+	}
+	return i.sign(message)
+}
+
 // Current returns the statement to present now. One that is due is replaced
 // beside the connections that still use it; only without a usable one, or
 // after the facts changed, does Current wait.

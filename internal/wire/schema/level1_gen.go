@@ -329,3 +329,194 @@ func (o *CocoonWindow) DecodeTL(r *tl.Reader) {
 	o.RequestID = r.Int256()
 	o.Bytes = r.Int32()
 }
+
+// CocoonUsage is cocoon.usage.
+type CocoonUsage struct {
+	Prompt     int64
+	Cached     int64
+	Completion int64
+	Reasoning  int64
+}
+
+func (*CocoonUsage) TLID() uint32   { return 0x9ef4c67a }
+func (*CocoonUsage) TLName() string { return "cocoon.usage" }
+func (*CocoonUsage) SizeTL() int    { return 32 }
+func (o *CocoonUsage) AppendTL(b []byte) []byte {
+	b = tl.AppendInt64(b, o.Prompt)
+	b = tl.AppendInt64(b, o.Cached)
+	b = tl.AppendInt64(b, o.Completion)
+	b = tl.AppendInt64(b, o.Reasoning)
+	return b
+}
+func (o *CocoonUsage) DecodeTL(r *tl.Reader) {
+	o.Prompt = r.Int64()
+	o.Cached = r.Int64()
+	o.Completion = r.Int64()
+	o.Reasoning = r.Int64()
+}
+
+// CocoonPrice is cocoon.price.
+type CocoonPrice struct {
+	PerToken    int64
+	Coefficient int32
+	Prompt      int32
+	Cached      int32
+	Completion  int32
+	Reasoning   int32
+}
+
+func (*CocoonPrice) TLID() uint32   { return 0xfb7ff1a5 }
+func (*CocoonPrice) TLName() string { return "cocoon.price" }
+func (*CocoonPrice) SizeTL() int    { return 28 }
+func (o *CocoonPrice) AppendTL(b []byte) []byte {
+	b = tl.AppendInt64(b, o.PerToken)
+	b = tl.AppendInt32(b, o.Coefficient)
+	b = tl.AppendInt32(b, o.Prompt)
+	b = tl.AppendInt32(b, o.Cached)
+	b = tl.AppendInt32(b, o.Completion)
+	b = tl.AppendInt32(b, o.Reasoning)
+	return b
+}
+func (o *CocoonPrice) DecodeTL(r *tl.Reader) {
+	o.PerToken = r.Int64()
+	o.Coefficient = r.Int32()
+	o.Prompt = r.Int32()
+	o.Cached = r.Int32()
+	o.Completion = r.Int32()
+	o.Reasoning = r.Int32()
+}
+
+// CocoonWorkerPart is cocoon.workerPart.
+type CocoonWorkerPart struct {
+	Version   int32
+	RequestID [32]byte
+	Request   [32]byte
+	Answer    [32]byte
+	Statement [32]byte
+	Model     string
+	Usage     CocoonUsage
+	Tokens    int64
+	Envelope  [32]byte
+	Session   [32]byte
+	Nonce     [32]byte
+	End       int32
+	Block     CocoonBlock
+}
+
+func (*CocoonWorkerPart) TLID() uint32   { return 0x08e48406 }
+func (*CocoonWorkerPart) TLName() string { return "cocoon.workerPart" }
+func (o *CocoonWorkerPart) SizeTL() int {
+	n := 344
+	n += tl.BytesSize(len(o.Model))
+	return n
+}
+func (o *CocoonWorkerPart) AppendTL(b []byte) []byte {
+	b = tl.AppendInt32(b, o.Version)
+	b = append(b, o.RequestID[:]...)
+	b = append(b, o.Request[:]...)
+	b = append(b, o.Answer[:]...)
+	b = append(b, o.Statement[:]...)
+	b = tl.AppendBytes(b, o.Model)
+	b = o.Usage.AppendTL(b)
+	b = tl.AppendInt64(b, o.Tokens)
+	b = append(b, o.Envelope[:]...)
+	b = append(b, o.Session[:]...)
+	b = append(b, o.Nonce[:]...)
+	b = tl.AppendInt32(b, o.End)
+	b = o.Block.AppendTL(b)
+	return b
+}
+func (o *CocoonWorkerPart) DecodeTL(r *tl.Reader) {
+	o.Version = r.Int32()
+	o.RequestID = r.Int256()
+	o.Request = r.Int256()
+	o.Answer = r.Int256()
+	o.Statement = r.Int256()
+	o.Model = r.String()
+	o.Usage.DecodeTL(r)
+	o.Tokens = r.Int64()
+	o.Envelope = r.Int256()
+	o.Session = r.Int256()
+	o.Nonce = r.Int256()
+	o.End = r.Int32()
+	o.Block.DecodeTL(r)
+}
+
+// CocoonProxyPart is cocoon.proxyPart.
+type CocoonProxyPart struct {
+	Version    int32
+	RequestID  [32]byte
+	WorkerPart [32]byte
+	Statement  [32]byte
+	Contract   CocoonAddress
+	Client     CocoonAddress
+	Before     int64
+	After      int64
+	Price      CocoonPrice
+	SetVersion int64
+	Previous   [32]byte
+	Block      CocoonBlock
+	Epoch      int32
+	Time       int32
+}
+
+func (*CocoonProxyPart) TLID() uint32   { return 0xb3de243d }
+func (*CocoonProxyPart) TLName() string { return "cocoon.proxyPart" }
+func (*CocoonProxyPart) SizeTL() int    { return 336 }
+func (o *CocoonProxyPart) AppendTL(b []byte) []byte {
+	b = tl.AppendInt32(b, o.Version)
+	b = append(b, o.RequestID[:]...)
+	b = append(b, o.WorkerPart[:]...)
+	b = append(b, o.Statement[:]...)
+	b = o.Contract.AppendTL(b)
+	b = o.Client.AppendTL(b)
+	b = tl.AppendInt64(b, o.Before)
+	b = tl.AppendInt64(b, o.After)
+	b = o.Price.AppendTL(b)
+	b = tl.AppendInt64(b, o.SetVersion)
+	b = append(b, o.Previous[:]...)
+	b = o.Block.AppendTL(b)
+	b = tl.AppendInt32(b, o.Epoch)
+	b = tl.AppendInt32(b, o.Time)
+	return b
+}
+func (o *CocoonProxyPart) DecodeTL(r *tl.Reader) {
+	o.Version = r.Int32()
+	o.RequestID = r.Int256()
+	o.WorkerPart = r.Int256()
+	o.Statement = r.Int256()
+	o.Contract.DecodeTL(r)
+	o.Client.DecodeTL(r)
+	o.Before = r.Int64()
+	o.After = r.Int64()
+	o.Price.DecodeTL(r)
+	o.SetVersion = r.Int64()
+	o.Previous = r.Int256()
+	o.Block.DecodeTL(r)
+	o.Epoch = r.Int32()
+	o.Time = r.Int32()
+}
+
+// CocoonSignedPart is cocoon.signedPart.
+type CocoonSignedPart struct {
+	Part      []byte
+	Signature []byte
+}
+
+func (*CocoonSignedPart) TLID() uint32   { return 0x268ac7d7 }
+func (*CocoonSignedPart) TLName() string { return "cocoon.signedPart" }
+func (o *CocoonSignedPart) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Part))
+	n += tl.BytesSize(len(o.Signature))
+	return n
+}
+func (o *CocoonSignedPart) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Part)
+	b = tl.AppendBytes(b, o.Signature)
+	return b
+}
+func (o *CocoonSignedPart) DecodeTL(r *tl.Reader) {
+	o.Part = r.Bytes()
+	o.Signature = r.Bytes()
+}

@@ -701,6 +701,26 @@ func decodeBare(id uint32, r *tl.Reader) Object {
 		o := new(CocoonWindow)
 		o.DecodeTL(r)
 		return o
+	case 0x9ef4c67a:
+		o := new(CocoonUsage)
+		o.DecodeTL(r)
+		return o
+	case 0xfb7ff1a5:
+		o := new(CocoonPrice)
+		o.DecodeTL(r)
+		return o
+	case 0x08e48406:
+		o := new(CocoonWorkerPart)
+		o.DecodeTL(r)
+		return o
+	case 0xb3de243d:
+		o := new(CocoonProxyPart)
+		o.DecodeTL(r)
+		return o
+	case 0x268ac7d7:
+		o := new(CocoonSignedPart)
+		o.DecodeTL(r)
+		return o
 	}
 	return nil
 }
