@@ -112,7 +112,7 @@ func New(cfg Config) (*Client, error) {
 			IdleConnTimeout:        30 * time.Second,
 			ResponseHeaderTimeout:  cfg.HeaderTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
-			ReadBufferSize:         16 << 10,
+			ReadBufferSize:         4 << 10, // held by every open stream
 		}
 	}
 	return &Client{base: base, cfg: cfg, http: &http.Client{

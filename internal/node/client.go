@@ -89,7 +89,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	gw, err := api.New(api.Config{
-		Backend: cl, Logger: log, Hosts: c.Runtime.Hosts, Origins: c.Runtime.Origins, Timeout: c.Runtime.timeout(),
+		Backend: cl, Logger: log, Hosts: c.Runtime.Hosts, Origins: c.Runtime.Origins, Timeout: c.Runtime.timeout(), MaxCalls: c.Runtime.MaxCalls,
 		Simulated: c.Measured.Accepts(attest.Simulated), Reference: c.Runtime.ReferenceWorkers,
 		Verification: func() any { return cl.Verification() },
 	})

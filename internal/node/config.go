@@ -133,6 +133,8 @@ type Runtime struct {
 	// ReferenceWorkers says that C++ workers may serve this client's calls:
 	// fields they would refuse are an error before the call.
 	ReferenceWorkers bool `toml:"reference_workers"`
+	// MaxCalls bounds a client's calls at one time; more get 429.
+	MaxCalls int `toml:"max_calls"`
 	// Timeout bounds a client's call that names no limit, in seconds.
 	Timeout float64 `toml:"timeout"`
 	// PowDifficulty is the proof of work asked of those who connect; 0 = 20,
@@ -158,7 +160,7 @@ func Default(role string) Config {
 			LogLevel: "info", LogFormat: "text",
 			Hosts: []string{}, Origins: []string{}, // so that --print-config lists them
 			Listen: "127.0.0.1:10000", ListenWorkers: "0.0.0.0:11001", ListenClients: "0.0.0.0:11002",
-			Proxies: 1, Coefficient: 1000, MaxActive: 60, MaxCoefficient: 4000, Timeout: 120,
+			Proxies: 1, Coefficient: 1000, MaxActive: 60, MaxCalls: 256, MaxCoefficient: 4000, Timeout: 120,
 		},
 	}
 	if role == "client" {
@@ -303,7 +305,7 @@ func (r *Runtime) validate() error {
 		most int
 	}{
 		{"proxies", r.Proxies, 1000}, {"coefficient", int(r.Coefficient), 999_999_999},
-		{"max_active_requests", r.MaxActive, 1_000_000}, {"max_coefficient", int(r.MaxCoefficient), math.MaxInt32},
+		{"max_active_requests", r.MaxActive, 1_000_000}, {"max_calls", r.MaxCalls, 1_000_000}, {"max_coefficient", int(r.MaxCoefficient), math.MaxInt32},
 	} {
 		if f.v < 0 || f.v > f.most {
 			return fmt.Errorf("configuration: runtime.%s is %d: set a number from 0 to %d", f.key, f.v, f.most)

@@ -19,6 +19,7 @@ func TestNumbersThatMeanSomethingElse(t *testing.T) {
 		"COCOON_RUNTIME_PROXIES=-1":              "runtime.proxies",
 		"COCOON_RUNTIME_COEFFICIENT=1000000000":  "runtime.coefficient",
 		"COCOON_RUNTIME_MAX_ACTIVE_REQUESTS=-60": "runtime.max_active_requests",
+		"COCOON_RUNTIME_MAX_CALLS=-1":            "runtime.max_calls",
 		"COCOON_RUNTIME_MAX_COEFFICIENT=-1":      "runtime.max_coefficient",
 	} {
 		if _, err := Load("worker", "", []string{variable}); err == nil || !strings.Contains(err.Error(), key) {

@@ -14,6 +14,7 @@ import (
 
 // Run runs the role that c configures until ctx ends.
 func Run(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) error {
+	spareCollections()
 	switch c.Role {
 	case "client":
 		return runClient(ctx, c, ls, log)
