@@ -14,7 +14,19 @@ const (
 	LabelReceipt        = "cocoon/receipt/v1\x00"
 	LabelReceiptRequest = "cocoon/receipt-request/v1\x00"
 	LabelReceiptAnswer  = "cocoon/receipt-answer/v1\x00"
+
+	LabelSeal      = "cocoon/seal/v1\x00"
+	LabelCommit    = "cocoon/commit/v1\x00"
+	LabelWrap      = "cocoon/wrap/v1\x00"
+	LabelResponse  = "cocoon/resp/v1\x00"
+	LabelFrame     = "cocoon/frame/v1\x00"
+	LabelAccept    = "cocoon/accept/v1\x00"
+	LabelSet       = "cocoon/set/v1\x00"
+	LabelCacheSalt = "cocoon/cache-salt/v1\x00"
 )
+
+// ExporterKEK is the label under which a seal session exports its key.
+const ExporterKEK = "cocoon/kek/v1"
 
 // ExporterSession is the label under which a session asks TLS for keying
 // material (RFC 8446 7.5), and ExporterSize how many bytes.

@@ -520,3 +520,546 @@ func (o *CocoonSignedPart) DecodeTL(r *tl.Reader) {
 	o.Part = r.Bytes()
 	o.Signature = r.Bytes()
 }
+
+// CocoonSealHeader is cocoon.sealHeader.
+type CocoonSealHeader struct {
+	Version        int32
+	NetworkID      [32]byte
+	RequestID      [32]byte
+	Model          string
+	MaxCoefficient int32
+	PromptTokens   int32
+	OutputTokens   int32
+	TimeoutMs      int32
+	AnswerBucket   int32
+}
+
+func (*CocoonSealHeader) TLID() uint32   { return 0x467153bf }
+func (*CocoonSealHeader) TLName() string { return "cocoon.sealHeader" }
+func (o *CocoonSealHeader) SizeTL() int {
+	n := 88
+	n += tl.BytesSize(len(o.Model))
+	return n
+}
+func (o *CocoonSealHeader) AppendTL(b []byte) []byte {
+	b = tl.AppendInt32(b, o.Version)
+	b = append(b, o.NetworkID[:]...)
+	b = append(b, o.RequestID[:]...)
+	b = tl.AppendBytes(b, o.Model)
+	b = tl.AppendInt32(b, o.MaxCoefficient)
+	b = tl.AppendInt32(b, o.PromptTokens)
+	b = tl.AppendInt32(b, o.OutputTokens)
+	b = tl.AppendInt32(b, o.TimeoutMs)
+	b = tl.AppendInt32(b, o.AnswerBucket)
+	return b
+}
+func (o *CocoonSealHeader) DecodeTL(r *tl.Reader) {
+	o.Version = r.Int32()
+	o.NetworkID = r.Int256()
+	o.RequestID = r.Int256()
+	o.Model = r.String()
+	o.MaxCoefficient = r.Int32()
+	o.PromptTokens = r.Int32()
+	o.OutputTokens = r.Int32()
+	o.TimeoutMs = r.Int32()
+	o.AnswerBucket = r.Int32()
+}
+
+// CocoonWrap is cocoon.wrap.
+type CocoonWrap struct {
+	Statement [32]byte
+	Session   [32]byte
+	Key       []byte
+}
+
+func (*CocoonWrap) TLID() uint32   { return 0x2d371a7b }
+func (*CocoonWrap) TLName() string { return "cocoon.wrap" }
+func (o *CocoonWrap) SizeTL() int {
+	n := 64
+	n += tl.BytesSize(len(o.Key))
+	return n
+}
+func (o *CocoonWrap) AppendTL(b []byte) []byte {
+	b = append(b, o.Statement[:]...)
+	b = append(b, o.Session[:]...)
+	b = tl.AppendBytes(b, o.Key)
+	return b
+}
+func (o *CocoonWrap) DecodeTL(r *tl.Reader) {
+	o.Statement = r.Int256()
+	o.Session = r.Int256()
+	o.Key = r.Bytes()
+}
+
+// CocoonEnvelopeHead is cocoon.envelopeHead.
+type CocoonEnvelopeHead struct {
+	Header     []byte
+	Commitment [32]byte
+	Wraps      []CocoonWrap
+}
+
+func (*CocoonEnvelopeHead) TLID() uint32   { return 0xfa2ebba6 }
+func (*CocoonEnvelopeHead) TLName() string { return "cocoon.envelopeHead" }
+func (o *CocoonEnvelopeHead) SizeTL() int {
+	n := 32
+	n += tl.BytesSize(len(o.Header))
+	n += 4
+	for i := range o.Wraps {
+		n += o.Wraps[i].SizeTL()
+	}
+	return n
+}
+func (o *CocoonEnvelopeHead) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Header)
+	b = append(b, o.Commitment[:]...)
+	b = tl.AppendInt32(b, int32(len(o.Wraps)))
+	for i := range o.Wraps {
+		b = o.Wraps[i].AppendTL(b)
+	}
+	return b
+}
+func (o *CocoonEnvelopeHead) DecodeTL(r *tl.Reader) {
+	o.Header = r.Bytes()
+	o.Commitment = r.Int256()
+	o.Wraps = make([]CocoonWrap, r.Count(68))
+	for i := range o.Wraps {
+		o.Wraps[i].DecodeTL(r)
+	}
+}
+
+// CocoonEnvelope is cocoon.envelope.
+type CocoonEnvelope struct {
+	Header     []byte
+	Commitment [32]byte
+	Wraps      []CocoonWrap
+	Ciphertext []byte
+}
+
+func (*CocoonEnvelope) TLID() uint32   { return 0xdf04d88d }
+func (*CocoonEnvelope) TLName() string { return "cocoon.envelope" }
+func (o *CocoonEnvelope) SizeTL() int {
+	n := 32
+	n += tl.BytesSize(len(o.Header))
+	n += 4
+	for i := range o.Wraps {
+		n += o.Wraps[i].SizeTL()
+	}
+	n += tl.BytesSize(len(o.Ciphertext))
+	return n
+}
+func (o *CocoonEnvelope) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Header)
+	b = append(b, o.Commitment[:]...)
+	b = tl.AppendInt32(b, int32(len(o.Wraps)))
+	for i := range o.Wraps {
+		b = o.Wraps[i].AppendTL(b)
+	}
+	b = tl.AppendBytes(b, o.Ciphertext)
+	return b
+}
+func (o *CocoonEnvelope) DecodeTL(r *tl.Reader) {
+	o.Header = r.Bytes()
+	o.Commitment = r.Int256()
+	o.Wraps = make([]CocoonWrap, r.Count(68))
+	for i := range o.Wraps {
+		o.Wraps[i].DecodeTL(r)
+	}
+	o.Ciphertext = r.Bytes()
+}
+
+// CocoonSealed is cocoon.sealed.
+type CocoonSealed struct {
+	Envelope []byte
+	Setups   [][]byte
+}
+
+func (*CocoonSealed) TLID() uint32   { return 0x2ad322e2 }
+func (*CocoonSealed) TLName() string { return "cocoon.sealed" }
+func (o *CocoonSealed) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Envelope))
+	n += 4
+	for i := range o.Setups {
+		n += tl.BytesSize(len(o.Setups[i]))
+	}
+	return n
+}
+func (o *CocoonSealed) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Envelope)
+	b = tl.AppendInt32(b, int32(len(o.Setups)))
+	for i := range o.Setups {
+		b = tl.AppendBytes(b, o.Setups[i])
+	}
+	return b
+}
+func (o *CocoonSealed) DecodeTL(r *tl.Reader) {
+	o.Envelope = r.Bytes()
+	o.Setups = make([][]byte, r.Count(4))
+	for i := range o.Setups {
+		o.Setups[i] = r.Bytes()
+	}
+}
+
+// CocoonSealRequest is cocoon.sealRequest.
+type CocoonSealRequest struct {
+	Request   []byte
+	CacheSalt []byte
+}
+
+func (*CocoonSealRequest) TLID() uint32   { return 0x9f1c54b4 }
+func (*CocoonSealRequest) TLName() string { return "cocoon.sealRequest" }
+func (o *CocoonSealRequest) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Request))
+	n += tl.BytesSize(len(o.CacheSalt))
+	return n
+}
+func (o *CocoonSealRequest) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Request)
+	b = tl.AppendBytes(b, o.CacheSalt)
+	return b
+}
+func (o *CocoonSealRequest) DecodeTL(r *tl.Reader) {
+	o.Request = r.Bytes()
+	o.CacheSalt = r.Bytes()
+}
+
+// CocoonAccepted is cocoon.accepted.
+type CocoonAccepted struct {
+	Session   [32]byte
+	Statement [32]byte
+	Nonce     [32]byte
+	Signature []byte
+}
+
+func (*CocoonAccepted) TLID() uint32   { return 0x202ac78c }
+func (*CocoonAccepted) TLName() string { return "cocoon.accepted" }
+func (o *CocoonAccepted) SizeTL() int {
+	n := 96
+	n += tl.BytesSize(len(o.Signature))
+	return n
+}
+func (o *CocoonAccepted) AppendTL(b []byte) []byte {
+	b = append(b, o.Session[:]...)
+	b = append(b, o.Statement[:]...)
+	b = append(b, o.Nonce[:]...)
+	b = tl.AppendBytes(b, o.Signature)
+	return b
+}
+func (o *CocoonAccepted) DecodeTL(r *tl.Reader) {
+	o.Session = r.Int256()
+	o.Statement = r.Int256()
+	o.Nonce = r.Int256()
+	o.Signature = r.Bytes()
+}
+
+// CocoonSealFrame is cocoon.sealFrame.
+type CocoonSealFrame struct {
+	Final   bool
+	Box     []byte
+	Receipt []byte
+}
+
+func (*CocoonSealFrame) TLID() uint32   { return 0x61db5186 }
+func (*CocoonSealFrame) TLName() string { return "cocoon.sealFrame" }
+func (o *CocoonSealFrame) SizeTL() int {
+	n := 4
+	n += tl.BytesSize(len(o.Box))
+	n += tl.BytesSize(len(o.Receipt))
+	return n
+}
+func (o *CocoonSealFrame) AppendTL(b []byte) []byte {
+	b = tl.AppendBool(b, o.Final)
+	b = tl.AppendBytes(b, o.Box)
+	b = tl.AppendBytes(b, o.Receipt)
+	return b
+}
+func (o *CocoonSealFrame) DecodeTL(r *tl.Reader) {
+	o.Final = r.Bool()
+	o.Box = r.Bytes()
+	o.Receipt = r.Bytes()
+}
+
+// CocoonAnswerError is cocoon.answerError.
+type CocoonAnswerError struct {
+	Code int32
+	Text string
+}
+
+func (*CocoonAnswerError) TLID() uint32   { return 0x7d5d9f7b }
+func (*CocoonAnswerError) TLName() string { return "cocoon.answerError" }
+func (o *CocoonAnswerError) SizeTL() int {
+	n := 4
+	n += tl.BytesSize(len(o.Text))
+	return n
+}
+func (o *CocoonAnswerError) AppendTL(b []byte) []byte {
+	b = tl.AppendInt32(b, o.Code)
+	b = tl.AppendBytes(b, o.Text)
+	return b
+}
+func (o *CocoonAnswerError) DecodeTL(r *tl.Reader) {
+	o.Code = r.Int32()
+	o.Text = r.String()
+}
+
+// CocoonAnswerFrame is cocoon.answerFrame.
+type CocoonAnswerFrame struct {
+	Flags uint32
+	Head  []byte // iff bit 0 of Flags
+	Body  []byte
+	Error *CocoonAnswerError // iff bit 1 of Flags
+	End   [32]byte           // iff bit 2 of Flags
+}
+
+func (*CocoonAnswerFrame) TLID() uint32   { return 0x8d5eda06 }
+func (*CocoonAnswerFrame) TLName() string { return "cocoon.answerFrame" }
+func (o *CocoonAnswerFrame) SizeTL() int {
+	n := 4
+	if o.Flags&(1<<0) != 0 {
+		n += tl.BytesSize(len(o.Head))
+	}
+	n += tl.BytesSize(len(o.Body))
+	if o.Flags&(1<<1) != 0 {
+		n += orZero(o.Error).SizeTL()
+	}
+	if o.Flags&(1<<2) != 0 {
+		n += 32
+	}
+	return n
+}
+func (o *CocoonAnswerFrame) AppendTL(b []byte) []byte {
+	b = tl.AppendUint32(b, o.Flags)
+	if o.Flags&(1<<0) != 0 {
+		b = tl.AppendBytes(b, o.Head)
+	}
+	b = tl.AppendBytes(b, o.Body)
+	if o.Flags&(1<<1) != 0 {
+		b = orZero(o.Error).AppendTL(b)
+	}
+	if o.Flags&(1<<2) != 0 {
+		b = append(b, o.End[:]...)
+	}
+	return b
+}
+func (o *CocoonAnswerFrame) DecodeTL(r *tl.Reader) {
+	*o = CocoonAnswerFrame{}
+	o.Flags = r.Flags()
+	if o.Flags&(1<<0) != 0 {
+		o.Head = r.Bytes()
+	}
+	o.Body = r.Bytes()
+	if o.Flags&(1<<1) != 0 {
+		o.Error = new(CocoonAnswerError)
+		o.Error.DecodeTL(r)
+	}
+	if o.Flags&(1<<2) != 0 {
+		o.End = r.Int256()
+	}
+}
+
+// CocoonSetEntry is cocoon.setEntry.
+type CocoonSetEntry struct {
+	Statement   [32]byte
+	Model       string
+	Coefficient int32
+	Platform    [32]byte
+}
+
+func (*CocoonSetEntry) TLID() uint32   { return 0x8ed0b435 }
+func (*CocoonSetEntry) TLName() string { return "cocoon.setEntry" }
+func (o *CocoonSetEntry) SizeTL() int {
+	n := 68
+	n += tl.BytesSize(len(o.Model))
+	return n
+}
+func (o *CocoonSetEntry) AppendTL(b []byte) []byte {
+	b = append(b, o.Statement[:]...)
+	b = tl.AppendBytes(b, o.Model)
+	b = tl.AppendInt32(b, o.Coefficient)
+	b = append(b, o.Platform[:]...)
+	return b
+}
+func (o *CocoonSetEntry) DecodeTL(r *tl.Reader) {
+	o.Statement = r.Int256()
+	o.Model = r.String()
+	o.Coefficient = r.Int32()
+	o.Platform = r.Int256()
+}
+
+// CocoonSet is cocoon.set.
+type CocoonSet struct {
+	Contract CocoonAddress
+	Version  int64
+	Time     int32
+	Previous [32]byte
+	Entries  []CocoonSetEntry
+}
+
+func (*CocoonSet) TLID() uint32   { return 0xf140f368 }
+func (*CocoonSet) TLName() string { return "cocoon.set" }
+func (o *CocoonSet) SizeTL() int {
+	n := 80
+	n += 4
+	for i := range o.Entries {
+		n += o.Entries[i].SizeTL()
+	}
+	return n
+}
+func (o *CocoonSet) AppendTL(b []byte) []byte {
+	b = o.Contract.AppendTL(b)
+	b = tl.AppendInt64(b, o.Version)
+	b = tl.AppendInt32(b, o.Time)
+	b = append(b, o.Previous[:]...)
+	b = tl.AppendInt32(b, int32(len(o.Entries)))
+	for i := range o.Entries {
+		b = o.Entries[i].AppendTL(b)
+	}
+	return b
+}
+func (o *CocoonSet) DecodeTL(r *tl.Reader) {
+	o.Contract.DecodeTL(r)
+	o.Version = r.Int64()
+	o.Time = r.Int32()
+	o.Previous = r.Int256()
+	o.Entries = make([]CocoonSetEntry, r.Count(72))
+	for i := range o.Entries {
+		o.Entries[i].DecodeTL(r)
+	}
+}
+
+// CocoonSignedSet is cocoon.signedSet.
+type CocoonSignedSet struct {
+	Set       []byte
+	Signature []byte
+}
+
+func (*CocoonSignedSet) TLID() uint32   { return 0x8a0c2dcf }
+func (*CocoonSignedSet) TLName() string { return "cocoon.signedSet" }
+func (o *CocoonSignedSet) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Set))
+	n += tl.BytesSize(len(o.Signature))
+	return n
+}
+func (o *CocoonSignedSet) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Set)
+	b = tl.AppendBytes(b, o.Signature)
+	return b
+}
+func (o *CocoonSignedSet) DecodeTL(r *tl.Reader) {
+	o.Set = r.Bytes()
+	o.Signature = r.Bytes()
+}
+
+// CocoonBundled is cocoon.bundled.
+type CocoonBundled struct {
+	Bundle []byte
+}
+
+func (*CocoonBundled) TLID() uint32   { return 0x40969e20 }
+func (*CocoonBundled) TLName() string { return "cocoon.bundled" }
+func (o *CocoonBundled) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Bundle))
+	return n
+}
+func (o *CocoonBundled) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Bundle)
+	return b
+}
+func (o *CocoonBundled) DecodeTL(r *tl.Reader) {
+	o.Bundle = r.Bytes()
+}
+
+// CocoonReceipts is cocoon.receipts.
+type CocoonReceipts struct {
+	Part []byte
+}
+
+func (*CocoonReceipts) TLID() uint32   { return 0x052e92c8 }
+func (*CocoonReceipts) TLName() string { return "cocoon.receipts" }
+func (o *CocoonReceipts) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Part))
+	return n
+}
+func (o *CocoonReceipts) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Part)
+	return b
+}
+func (o *CocoonReceipts) DecodeTL(r *tl.Reader) {
+	o.Part = r.Bytes()
+}
+
+// CocoonGetSet is the function cocoon.getSet; its result is cocoon.SignedSet.
+type CocoonGetSet struct {
+	Known int64
+}
+
+func (*CocoonGetSet) TLID() uint32   { return 0xfd6cc96f }
+func (*CocoonGetSet) TLName() string { return "cocoon.getSet" }
+func (*CocoonGetSet) SizeTL() int    { return 8 }
+func (o *CocoonGetSet) AppendTL(b []byte) []byte {
+	b = tl.AppendInt64(b, o.Known)
+	return b
+}
+func (o *CocoonGetSet) DecodeTL(r *tl.Reader) {
+	o.Known = r.Int64()
+}
+
+// CocoonGetBundle is the function cocoon.getBundle; its result is cocoon.Bundled.
+type CocoonGetBundle struct {
+	Statement [32]byte
+}
+
+func (*CocoonGetBundle) TLID() uint32   { return 0xa7673ac7 }
+func (*CocoonGetBundle) TLName() string { return "cocoon.getBundle" }
+func (*CocoonGetBundle) SizeTL() int    { return 32 }
+func (o *CocoonGetBundle) AppendTL(b []byte) []byte {
+	b = append(b, o.Statement[:]...)
+	return b
+}
+func (o *CocoonGetBundle) DecodeTL(r *tl.Reader) {
+	o.Statement = r.Int256()
+}
+
+// CocoonGetReceipt is the function cocoon.getReceipt; its result is cocoon.Receipts.
+type CocoonGetReceipt struct {
+	RequestID [32]byte
+}
+
+func (*CocoonGetReceipt) TLID() uint32   { return 0x13a56ed7 }
+func (*CocoonGetReceipt) TLName() string { return "cocoon.getReceipt" }
+func (*CocoonGetReceipt) SizeTL() int    { return 32 }
+func (o *CocoonGetReceipt) AppendTL(b []byte) []byte {
+	b = append(b, o.RequestID[:]...)
+	return b
+}
+func (o *CocoonGetReceipt) DecodeTL(r *tl.Reader) {
+	o.RequestID = r.Int256()
+}
+
+// CocoonReceipt is cocoon.receipt.
+type CocoonReceipt struct {
+	RequestID [32]byte
+	Part      []byte
+}
+
+func (*CocoonReceipt) TLID() uint32       { return 0x769bd2ba }
+func (*CocoonReceipt) TLName() string     { return "cocoon.receipt" }
+func (*CocoonReceipt) isCocoonFrameType() {}
+func (o *CocoonReceipt) SizeTL() int {
+	n := 32
+	n += tl.BytesSize(len(o.Part))
+	return n
+}
+func (o *CocoonReceipt) AppendTL(b []byte) []byte {
+	b = append(b, o.RequestID[:]...)
+	b = tl.AppendBytes(b, o.Part)
+	return b
+}
+func (o *CocoonReceipt) DecodeTL(r *tl.Reader) {
+	o.RequestID = r.Int256()
+	o.Part = r.Bytes()
+}

@@ -207,7 +207,7 @@ type KeyStorageRunnerConfigType interface {
 	isKeyStorageRunnerConfigType()
 }
 
-// CocoonFrameType is the type cocoon.Frame: *CocoonCancel, *CocoonWindow.
+// CocoonFrameType is the type cocoon.Frame: *CocoonCancel, *CocoonWindow, *CocoonReceipt.
 type CocoonFrameType interface {
 	Object
 	isCocoonFrameType()
@@ -719,6 +719,82 @@ func decodeBare(id uint32, r *tl.Reader) Object {
 		return o
 	case 0x268ac7d7:
 		o := new(CocoonSignedPart)
+		o.DecodeTL(r)
+		return o
+	case 0x467153bf:
+		o := new(CocoonSealHeader)
+		o.DecodeTL(r)
+		return o
+	case 0x2d371a7b:
+		o := new(CocoonWrap)
+		o.DecodeTL(r)
+		return o
+	case 0xfa2ebba6:
+		o := new(CocoonEnvelopeHead)
+		o.DecodeTL(r)
+		return o
+	case 0xdf04d88d:
+		o := new(CocoonEnvelope)
+		o.DecodeTL(r)
+		return o
+	case 0x2ad322e2:
+		o := new(CocoonSealed)
+		o.DecodeTL(r)
+		return o
+	case 0x9f1c54b4:
+		o := new(CocoonSealRequest)
+		o.DecodeTL(r)
+		return o
+	case 0x202ac78c:
+		o := new(CocoonAccepted)
+		o.DecodeTL(r)
+		return o
+	case 0x61db5186:
+		o := new(CocoonSealFrame)
+		o.DecodeTL(r)
+		return o
+	case 0x7d5d9f7b:
+		o := new(CocoonAnswerError)
+		o.DecodeTL(r)
+		return o
+	case 0x8d5eda06:
+		o := new(CocoonAnswerFrame)
+		o.DecodeTL(r)
+		return o
+	case 0x8ed0b435:
+		o := new(CocoonSetEntry)
+		o.DecodeTL(r)
+		return o
+	case 0xf140f368:
+		o := new(CocoonSet)
+		o.DecodeTL(r)
+		return o
+	case 0x8a0c2dcf:
+		o := new(CocoonSignedSet)
+		o.DecodeTL(r)
+		return o
+	case 0x40969e20:
+		o := new(CocoonBundled)
+		o.DecodeTL(r)
+		return o
+	case 0x052e92c8:
+		o := new(CocoonReceipts)
+		o.DecodeTL(r)
+		return o
+	case 0xfd6cc96f:
+		o := new(CocoonGetSet)
+		o.DecodeTL(r)
+		return o
+	case 0xa7673ac7:
+		o := new(CocoonGetBundle)
+		o.DecodeTL(r)
+		return o
+	case 0x13a56ed7:
+		o := new(CocoonGetReceipt)
+		o.DecodeTL(r)
+		return o
+	case 0x769bd2ba:
+		o := new(CocoonReceipt)
 		o.DecodeTL(r)
 		return o
 	}
