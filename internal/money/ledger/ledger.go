@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ import (
 var (
 	// ErrCharge says that a charge cannot be counted.
 	ErrCharge = errors.New("impossible charge")
+	// ErrNote says that a note was never written.
+	ErrNote = errors.New("unknown note")
 	// ErrMark says that a mark was never drawn.
 	ErrMark = errors.New("unknown mark")
 )
@@ -50,6 +53,19 @@ type Charge struct {
 	RequestID      cocoon.RequestID
 	Client, Worker cocoon.Address // owners
 	Tokens         int64
+	// Note is kept with the charge, durable at the same moment, until Take
+	// says that it was taken: what follows from the charge elsewhere cannot be
+	// lost. "" = nothing follows. At most 4 KiB.
+	Note string
+}
+
+// Noted is a charge whose note was not taken yet.
+type Noted struct {
+	// Number counts the notes of a ledger from 1.
+	Number uint64
+	Charge
+	// ClientAfter and WorkerAfter are the counters of the owners after it.
+	ClientAfter, WorkerAfter int64
 }
 
 // Mark is one note on chain that the ledger is at least this far (spec
@@ -178,8 +194,66 @@ func (l *Ledger) Charge(ctx context.Context, c Charge) error {
 			return buf, err
 		}
 		l.s.charge(c)
+		if c.Note != "" {
+			return appendNoted(buf, recNoted, c), nil
+		}
 		return appendCharge(buf, recCharge, c), nil
 	})
+}
+
+// Notes returns up to most durable notes after number after, in order.
+func (l *Ledger) Notes(after uint64, most int) []Noted {
+	l.j.mu.RLock()
+	defer l.j.mu.RUnlock()
+	var out []Noted
+	for _, n := range l.s.outbox {
+		if n.Number > l.s.durable || len(out) == most {
+			break
+		}
+		if n.Number > after {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// NoteWritten has a value when notes became durable since the last one.
+func (l *Ledger) NoteWritten() <-chan struct{} { return l.s.wake }
+
+// Take forgets the notes up to number n: what follows from them is durable
+// elsewhere.
+func (l *Ledger) Take(ctx context.Context, n uint64) error {
+	return l.j.submit(ctx, func(buf []byte) ([]byte, error) {
+		if len(l.s.outbox) == 0 || n < l.s.outbox[0].Number {
+			return buf, nil
+		}
+		if err := l.s.take(n); err != nil {
+			return buf, err
+		}
+		return appendUint(append(buf, recTaken), n), nil
+	})
+}
+
+// Opening returns the counters of all clients and workers as they were before
+// the first note: what a book that follows the notes begins with. It is good
+// until the first Take.
+func (l *Ledger) Opening() (clients, workers map[cocoon.Address]int64) {
+	l.j.mu.RLock()
+	defer l.j.mu.RUnlock()
+	clients, workers = map[cocoon.Address]int64{}, map[cocoon.Address]int64{}
+	for owner, a := range l.s.clients {
+		clients[owner] = a.counters.Used
+	}
+	for owner, a := range l.s.workers {
+		workers[owner] = a.counters.Used
+	}
+	for _, n := range l.s.outbox {
+		clients[n.Client] -= n.Tokens
+		workers[n.Worker] -= n.Tokens
+	}
+	maps.DeleteFunc(clients, func(_ cocoon.Address, n int64) bool { return n == 0 })
+	maps.DeleteFunc(workers, func(_ cocoon.Address, n int64) bool { return n == 0 })
+	return clients, workers
 }
 
 // Client returns the counters of a client owner.

@@ -25,6 +25,10 @@ const (
 	recPosition    = 11 // how far the chain was read
 	recMarks       = 12 // last mark drawn and confirmed; snapshots only
 	recView        = 13 // Views: one channel
+	recNoted       = 14 // a charge with a note: it stays in the outbox
+	recTaken       = 15 // notes up to a number were taken
+	recOutbox      = 16 // a charge in the outbox; snapshots only
+	recNotes       = 17 // number of notes so far; snapshots only
 )
 
 var errRecord = errors.New("unreadable record")
@@ -155,6 +159,19 @@ func appendCharge(b []byte, kind byte, c Charge) []byte {
 
 func (d *decoder) charge() Charge {
 	return Charge{RequestID: d.hash(), Client: d.address(), Worker: d.address(), Tokens: d.int()}
+}
+
+// maxNote bounds a charge's note.
+const maxNote = 4 << 10
+
+func (d *decoder) noted() Charge {
+	c := d.charge()
+	c.Note = string(d.bytes(maxNote))
+	return c
+}
+
+func appendNoted(b []byte, kind byte, c Charge) []byte {
+	return appendBytes(appendCharge(b, kind, c), []byte(c.Note))
 }
 
 func appendContract(b []byte, c channel.ClientContract) []byte {

@@ -47,6 +47,11 @@ type state struct {
 	oldest  int
 	windows int // its capacity
 
+	outbox  []Noted       // ascending, without gaps
+	notes   uint64        // number of the newest
+	durable uint64        // of the newest that is durable
+	wake    chan struct{} // one place: a note became durable
+
 	sessions  []session
 	last      uint32 // newest mark drawn; 0 = none
 	confirmed uint32 // newest mark confirmed
@@ -54,7 +59,7 @@ type state struct {
 }
 
 func newState(window int) *state {
-	return &state{clients: map[cocoon.Address]*account{}, workers: map[cocoon.Address]*account{}, recent: map[cocoon.RequestID]Charge{}, windows: window}
+	return &state{clients: map[cocoon.Address]*account{}, workers: map[cocoon.Address]*account{}, recent: map[cocoon.RequestID]Charge{}, windows: window, wake: make(chan struct{}, 1)}
 }
 
 func get(m map[cocoon.Address]*account, owner cocoon.Address) *account {
@@ -71,6 +76,10 @@ func (s *state) checkCharge(c Charge) (known bool, err error) {
 	if c.Tokens < 0 {
 		return false, fmt.Errorf("%w: %d tokens", ErrCharge, c.Tokens)
 	}
+	if len(c.Note) > maxNote {
+		return false, fmt.Errorf("%w: a note of %d bytes, at most %d", ErrCharge, len(c.Note), maxNote)
+	}
+	c.Note = ""
 	if old, ok := s.recent[c.RequestID]; ok {
 		if old != c {
 			return false, fmt.Errorf("%w: request %v was charged before, with other parties or another amount", ErrCharge, c.RequestID)
@@ -89,6 +98,14 @@ func (s *state) checkCharge(c Charge) (known bool, err error) {
 
 // charge counts c, which was checked.
 func (s *state) charge(c Charge) {
+	if c.Note != "" {
+		s.notes++
+		s.outbox = append(s.outbox, Noted{
+			Number: s.notes, Charge: c,
+			ClientAfter: get(s.clients, c.Client).counters.Used + c.Tokens, WorkerAfter: get(s.workers, c.Worker).counters.Used + c.Tokens,
+		})
+		c.Note = ""
+	}
 	for _, a := range []*account{get(s.clients, c.Client), get(s.workers, c.Worker)} {
 		a.counters.Used += c.Tokens
 		a.dirty = true
@@ -108,6 +125,19 @@ func (s *state) remember(c Charge) {
 		s.oldest = (s.oldest + 1) % s.windows
 	}
 	s.recent[c.RequestID] = c
+}
+
+// take drops the notes up to number n.
+func (s *state) take(n uint64) error {
+	if n > s.notes {
+		return fmt.Errorf("%w: note %d, the last one is %d", ErrNote, n, s.notes)
+	}
+	i := 0
+	for i < len(s.outbox) && s.outbox[i].Number <= n {
+		i++
+	}
+	s.outbox = slices.Delete(s.outbox, 0, i)
+	return nil
 }
 
 // mark draws mark seqno: every count as it is now belongs to it.
@@ -172,6 +202,13 @@ func (s *state) flushed() {
 	}
 	s.touched = s.touched[:0]
 	s.total.Durable = s.total.Used
+	if s.durable != s.notes {
+		s.durable = s.notes
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // apply implements machine.
@@ -217,8 +254,13 @@ func (s *state) apply(d *decoder) error {
 		if _, known := s.recent[c.RequestID]; d.err == nil && !known {
 			s.remember(c)
 		}
-	case recCharge:
-		c := d.charge()
+	case recCharge, recNoted:
+		var c Charge
+		if kind == recNoted {
+			c = d.noted()
+		} else {
+			c = d.charge()
+		}
 		if d.err != nil {
 			return d.err
 		}
@@ -226,6 +268,18 @@ func (s *state) apply(d *decoder) error {
 			return fmt.Errorf("a charge that cannot be: %v, already counted: %v", err, known)
 		}
 		s.charge(c)
+	case recTaken:
+		if n := d.uint(); d.err == nil {
+			return s.take(n)
+		}
+	case recNotes:
+		s.notes = d.uint()
+	case recOutbox:
+		n := Noted{Number: d.uint(), ClientAfter: d.int(), WorkerAfter: d.int(), Charge: d.noted()}
+		if k := len(s.outbox); d.err == nil && (n.Number > s.notes || k > 0 && n.Number != s.outbox[k-1].Number+1) {
+			return fmt.Errorf("note %d out of order", n.Number)
+		}
+		s.outbox = append(s.outbox, n)
 	case recSession:
 		e := session{d.u32(), d.hash()}
 		if n := len(s.sessions); e.first > s.last+1 || n > 0 && e.first <= s.sessions[n-1].first {
@@ -296,6 +350,17 @@ func (s *state) snapshot(emit func([]byte) error) error {
 			if err := emit(appendAccount(nil, part.kind, owner, part.m[owner])); err != nil {
 				return err
 			}
+		}
+	}
+	if s.notes > 0 { // a journal without notes stays as it was
+		if err := emit(appendUint([]byte{recNotes}, s.notes)); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.outbox {
+		b := appendInt(appendInt(appendUint([]byte{recOutbox}, n.Number), n.ClientAfter), n.WorkerAfter)
+		if err := emit(append(b, appendNoted(nil, 0, n.Charge)[1:]...)); err != nil {
+			return err
 		}
 	}
 	for i := range s.order {
