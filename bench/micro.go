@@ -16,6 +16,16 @@ var microRatios = []struct {
 	{"P9  payment states signed and charged durably, to bare Ed25519 signing (rate)", "SignAndCharge", "Sign", true},
 	{"    payment signed with its cell hash, to bare Ed25519 signing (time)", "SignPayment", "Ed25519", false},
 	{"P8  mutual handshake with simulated evidence, to plain mutual TLS (rate)", "Handshake/simulated", "Handshake/none", true},
+	{"    the same with the session of level 1, statements known, to plain mutual TLS (rate)", "Handshake/level_1", "Handshake/mutual_TLS", true},
+}
+
+// microAims are times that a benchmark should stay under, on a quiet machine.
+var microAims = []struct {
+	Text, Of string
+	Aim      float64 // ns
+}{
+	{"    choice of a worker among 1,000, place taken and given back (aim 2 µs)", "Choice", 2000},
+	{"    appraisal of a TDX quote with its collateral, not remembered (aim 10 ms)", "Verifier/judged", 1e7},
 }
 
 // runMicro copies `go test -bench` output and prints the ratios of its lines.
@@ -41,6 +51,11 @@ func runMicro(r io.Reader, w io.Writer) error {
 			q = to / of
 		}
 		fmt.Fprintf(w, "%-82s %6.2f\n", m.Text, q)
+	}
+	for _, m := range microAims {
+		if v := ns[m.Of]; v > 0 {
+			fmt.Fprintf(w, "%-82s %6.2f µs, %.2f of the aim\n", m.Text, v/1000, v/m.Aim)
+		}
 	}
 	return sc.Err()
 }

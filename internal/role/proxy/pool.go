@@ -23,7 +23,8 @@ type pool struct {
 
 type modelPool struct {
 	seen    bool             // a worker has served it
-	workers []*workerSession // in order of connection
+	workers []*workerSession // the best choice first: workerSession.before
+	picked  uint64           // choices made
 	waiting []*waiter        // in order of arrival
 }
 
@@ -81,7 +82,7 @@ func (p *pool) add(w *workerSession) *wire.Error {
 	}
 	p.workers[w] = struct{}{}
 	m.seen = true
-	m.workers = append(m.workers, w)
+	m.insert(w)
 	m.dispatch()
 	return nil
 }
@@ -95,22 +96,20 @@ func (p *pool) remove(w *workerSession) {
 	if m == nil {
 		return
 	}
-	for i, x := range m.workers {
-		if x == w {
-			m.workers = append(m.workers[:i:i], m.workers[i+1:]...)
-			return
-		}
-	}
+	m.change(w, func() bool { return false })
 }
 
 // update changes what the pool knows of a worker under its lock.
 func (p *pool) update(w *workerSession, change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	change()
-	if m := p.models[w.model.Base()]; m != nil {
-		m.dispatch()
+	m := p.models[w.model.Base()]
+	if m == nil {
+		change()
+		return
 	}
+	m.change(w, func() bool { change(); return true })
+	m.dispatch()
 }
 
 // all returns the workers now.
@@ -137,9 +136,9 @@ func (p *pool) place(ctx context.Context, want want) (place, *wire.Error) {
 		m = &modelPool{}
 		p.models[want.model] = m
 	}
-	if w := m.choose(want); w != nil {
+	if got, ok := m.choose(want); ok {
 		defer p.mu.Unlock()
-		return w.take(), nil
+		return got, nil
 	}
 	if lowest, dear := m.tooDear(want); dear {
 		p.mu.Unlock()
@@ -196,13 +195,13 @@ func (m *modelPool) none(want want) *wire.Error {
 
 // dispatch gives free places to those who wait, first come first served.
 func (m *modelPool) dispatch() {
-	if !slices.ContainsFunc(m.workers, (*workerSession).free) {
+	if len(m.workers) == 0 || !m.workers[0].free() {
 		return // the usual case under load: nobody needs to be asked
 	}
 	kept := m.waiting[:0]
 	for i, wt := range m.waiting {
-		if w := m.choose(wt.want); w != nil {
-			wt.got <- w.take()
+		if got, ok := m.choose(wt.want); ok {
+			wt.got <- got
 			m.waiting[i] = nil
 			continue
 		}
@@ -211,36 +210,53 @@ func (m *modelPool) dispatch() {
 	m.waiting = kept
 }
 
-// choose picks the least busy usable worker; among equals the cheapest, then
-// the one that was not picked for longest, so that a quiet network spreads its
-// requests.
-func (m *modelPool) choose(want want) *workerSession {
-	var best *workerSession
+// choose takes a place at the least busy usable worker; among equals the
+// cheapest, then the one that was not picked for longest, so that a quiet
+// network spreads its requests. The workers stand in that order, so that the
+// first look is enough however many there are.
+func (m *modelPool) choose(want want) (place, bool) {
 	for _, w := range m.workers {
-		if !w.free() || !w.usable(want) || w.coefficient > want.maxCoefficient {
-			continue
+		if !w.free() {
+			break // nor are those behind it
 		}
-		if best == nil || w.before(best) {
-			best = w
+		if w.usable(want) && w.coefficient <= want.maxCoefficient {
+			m.change(w, func() bool {
+				m.picked++
+				w.picked = m.picked
+				w.running++
+				return true
+			})
+			return place{w, w.coefficient}, true
 		}
 	}
-	if best != nil {
-		m.picks(best)
+	return place{}, false
+}
+
+// change changes a worker and moves it to where it then belongs, which is
+// nowhere if it does not stay. One that is not here is only changed.
+func (m *modelPool) change(w *workerSession, change func() (stays bool)) {
+	i := slices.Index(m.workers, w)
+	if i >= 0 {
+		m.workers = slices.Delete(m.workers, i, i+1)
 	}
-	return best
+	if change() && i >= 0 {
+		m.insert(w)
+	}
+}
+
+func (m *modelPool) insert(w *workerSession) {
+	i, _ := slices.BinarySearchFunc(m.workers, w, func(x, w *workerSession) int {
+		if w.before(x) {
+			return 1
+		}
+		return -1 // behind its equals
+	})
+	m.workers = slices.Insert(m.workers, i, w)
 }
 
 // serves reports whether some worker could take the request once it is free.
 func (m *modelPool) serves(want want) bool {
 	return slices.ContainsFunc(m.workers, func(w *workerSession) bool { return w.usable(want) })
-}
-
-func (m *modelPool) picks(w *workerSession) {
-	var newest uint64
-	for _, x := range m.workers {
-		newest = max(newest, x.picked)
-	}
-	w.picked = newest + 1
 }
 
 func (m *modelPool) tooDear(want want) (lowest int32, dear bool) {
@@ -258,12 +274,7 @@ func (m *modelPool) tooDear(want want) (lowest int32, dear bool) {
 	return lowest, dear
 }
 
-// take, free, usable, before: under the pool's lock.
-
-func (w *workerSession) take() place {
-	w.running++
-	return place{w, w.coefficient}
-}
+// free, usable, before: under the pool's lock.
 
 func (w *workerSession) free() bool { return w.enabled && !w.refused && w.running < w.limit }
 
@@ -271,7 +282,11 @@ func (w *workerSession) usable(want want) bool {
 	return w.enabled && !w.refused && !want.tried[w] && (!want.keys || w.version >= versionKeys) && role.Usable(w.conn) == nil
 }
 
+// before is the order of choice: who can take nothing stands behind all others.
 func (w *workerSession) before(o *workerSession) bool {
+	if free := w.free(); free != o.free() || !free {
+		return free && !o.free()
+	}
 	// running/limit compared without division.
 	a, b := int64(w.running)*int64(o.limit), int64(o.running)*int64(w.limit)
 	if a != b {

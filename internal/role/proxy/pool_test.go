@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -51,7 +53,7 @@ func TestChoice(t *testing.T) {
 					if err := p.add(w); err != nil {
 						t.Fatal(err)
 					}
-					w.running = running
+					p.update(w, func() { w.running = running })
 				}
 				time.Sleep(settleTime + time.Second)
 				wt := ask("m")
@@ -212,5 +214,81 @@ func TestVersions(t *testing.T) {
 		} else if err != nil || got != c.want {
 			t.Errorf("%+v: %d, %v", c, got, err)
 		}
+	}
+}
+
+// TestOrder: whatever happens to workers, the choice is the one that a look at
+// all of them gives.
+func TestOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	p := newPool()
+	var all []*workerSession
+	for step := range 5000 {
+		switch n := random.IntN(10); {
+		case n == 0 && len(all) < 40 || len(all) == 0:
+			w := testWorker("m", 1000+random.Int32N(3)*1000, 0, 1+random.Int32N(5))
+			if err := p.add(w); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, w)
+		case n == 1 && random.IntN(4) == 0:
+			i := random.IntN(len(all))
+			p.remove(all[i])
+			all = slices.Delete(all, i, i+1)
+		case n < 4:
+			w := all[random.IntN(len(all))]
+			p.update(w, func() {
+				w.enabled, w.coefficient = random.IntN(4) > 0, 1000+random.Int32N(5)*1000
+			})
+		case n < 6:
+			if w := all[random.IntN(len(all))]; w.running > 0 {
+				p.release(w)
+			}
+		default:
+			asked := ask("m")
+			asked.noWait = true
+			best := map[*workerSession]bool{nil: true} // several if they are equal
+			for _, w := range all {
+				if w.free() && w.coefficient <= asked.maxCoefficient && !slices.ContainsFunc(all, func(x *workerSession) bool {
+					return x.coefficient <= asked.maxCoefficient && x.before(w)
+				}) {
+					best[w], best[nil] = true, false
+				}
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			if best[nil] {
+				stop() // whoever would wait hears at once
+			}
+			got, _, err := p.acquire(ctx, asked)
+			stop()
+			if !best[got] {
+				t.Fatalf("step %d: chose %+v (%v), the best are %v", step, got, err, best)
+			}
+		}
+	}
+}
+
+// BenchmarkChoice is one decision of a proxy with 1,000 workers, and the place
+// given back: a quarter of them busy, some disabled, some too dear.
+func BenchmarkChoice(b *testing.B) {
+	p := newPool()
+	for i := range 1000 {
+		w := testWorker("m", 1000+int32(i%7)*500, 0, 60)
+		w.enabled = i%50 != 0
+		if i%4 == 0 {
+			w.running = int32(i % 60)
+		}
+		if err := p.add(w); err != nil {
+			b.Fatal(err)
+		}
+	}
+	asked := ask("m")
+	b.ReportAllocs()
+	for b.Loop() {
+		w, _, err := p.acquire(b.Context(), asked)
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.release(w)
 	}
 }

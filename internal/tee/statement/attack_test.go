@@ -632,13 +632,22 @@ func TestTurns(t *testing.T) {
 }
 
 // BenchmarkHandshake compares mutual RA-TLS with and without a session whose
-// statements are known on both sides.
+// statements are known on both sides, and mutual TLS without any evidence.
 func BenchmarkHandshake(b *testing.B) {
-	for _, level := range []int{0, 1} {
-		b.Run(fmt.Sprintf("level %d", level), func(b *testing.B) {
+	for _, level := range []int{-1, 0, 1} {
+		name := "mutual TLS"
+		if level >= 0 {
+			name = fmt.Sprintf("level %d", level)
+		}
+		b.Run(name, func(b *testing.B) {
 			w := newWorld(b)
 			server := w.tls(w.guest(proxyImage), nil)
 			client := w.tls(w.guest(workImage), nil)
+			if level < 0 {
+				for _, c := range []*ratls.Config{&server, &client} {
+					c.Identity, c.Policy, c.Level0 = ratls.NewIdentity(ratls.IdentityConfig{}), attest.OpenPolicy(), true
+				}
+			}
 			if level == 1 {
 				server.Session = w.sessions(w.proxyIssuer(), w.verifier(cocoon.RoleWorker)).Handshake
 				client.Session = w.sessions(w.workerIssuer(), w.verifier(cocoon.RoleProxy)).Handshake
