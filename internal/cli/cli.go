@@ -27,6 +27,10 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	Environ        []string
 	Executable     string
+	// Hangup returns what tells of SIGHUP, by which a worker reads its
+	// configuration again; nil = no such signal. Where it is not called, the
+	// signal ends the process as ever.
+	Hangup func() <-chan struct{}
 }
 
 // Exit codes, one per class of failure.
@@ -250,6 +254,9 @@ func (a *app) roleCommand(role, short string) *cobra.Command {
 			}
 			if c.Measured.Evidence == "simulated" || c.Measured.Accepts("simulated") {
 				log = log.With("network", "SIMULATED")
+			}
+			if role == "worker" && a.env.Hangup != nil {
+				c.Reload = a.env.Hangup()
 			}
 			return node.Run(cmd.Context(), c, ls, log.With("role", role))
 		},

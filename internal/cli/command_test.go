@@ -364,7 +364,7 @@ func TestWrongFiles(t *testing.T) {
 		}, nil, 1, []string{"fake"}},
 		{"worker without an engine", "worker", line("role", "role = \"worker\""), nil, 1, []string{"measured.engine", "missing", "http://127.0.0.1:8000"}},
 		{"worker without a model", "worker", line("role", "role = \"worker\""), []string{"COCOON_MEASURED_ENGINE=http://127.0.0.1:8000"}, 1, []string{"measured.model", "missing", "name@commit:hash"}},
-		{"engine that is no URL", "worker", line("role", "role = \"worker\""), []string{"COCOON_MEASURED_ENGINE=over there", "COCOON_MEASURED_MODEL=a@b:0"}, 1, []string{"measured.engine", "plain URL"}},
+		{"engine that is no URL", "worker", line("role", "role = \"worker\""), []string{"COCOON_MEASURED_ENGINE=over there", "COCOON_MEASURED_MODEL=a@b:0"}, 1, []string{"measured.engine", "neither a URL"}},
 		{"client's secret that others may read", "client", func(t *testing.T, s *shell, good string) string {
 			s.file("secret", "open sesame", 0o640)
 			return edit(t, good, "role", "role = \"client\"")

@@ -49,6 +49,7 @@ type engineCaps struct {
 	Schema          bool `json:"schema"`
 	Tools           bool `json:"tools"`
 	Embeddings      bool `json:"embeddings"`
+	CacheSalt       bool `json:"cache_salt"`
 }
 
 // words lists what an engine can do, for people.
@@ -57,7 +58,7 @@ func (c engineCaps) words() string {
 	for _, w := range []struct {
 		has  bool
 		name string
-	}{{c.ContinuousUsage, "running usage"}, {c.CachedTokens, "cached tokens"}, {c.Schema, "schema"}, {c.Tools, "tools"}, {c.Embeddings, "embeddings"}} {
+	}{{c.ContinuousUsage, "running usage"}, {c.CachedTokens, "cached tokens"}, {c.Schema, "schema"}, {c.Tools, "tools"}, {c.Embeddings, "embeddings"}, {c.CacheSalt, "a cache for each caller"}} {
 		if w.has {
 			out = append(out, w.name)
 		}

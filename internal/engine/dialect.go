@@ -45,6 +45,8 @@ type Caps struct {
 	Tools bool
 	// Embeddings: the same process answers /v1/embeddings.
 	Embeddings bool
+	// CacheSalt: the prefix cache can be divided by a salt of each request.
+	CacheSalt bool
 }
 
 // Caps returns what engines of this make can do when they are started as spec
@@ -54,7 +56,7 @@ func (d Dialect) Caps() Caps {
 	case Demo:
 		return Caps{ContinuousUsage: true, CachedTokens: true, Schema: true, Tools: true, Embeddings: true}
 	case VLLM, SGLang:
-		return Caps{ContinuousUsage: true, CachedTokens: true, Schema: true, Tools: true}
+		return Caps{ContinuousUsage: true, CachedTokens: true, Schema: true, Tools: true, CacheSalt: true}
 	case LlamaCpp:
 		return Caps{CachedTokens: true, Schema: true}
 	case Ollama:
@@ -98,6 +100,37 @@ var loadNames = map[string]func(*Load) *float64{
 }
 
 const maxMetrics = 4 << 20
+
+// Slots returns how many requests the engine works on at one time; 0 if it does
+// not tell. vLLM and Ollama do not.
+func (c *Client) Slots(ctx context.Context) int {
+	path := map[Dialect]string{Demo: "/health", LlamaCpp: "/props", SGLang: "/get_server_info"}[c.cfg.Dialect]
+	if path == "" {
+		return 0
+	}
+	b, err := c.page(ctx, path, maxMetrics)
+	if err != nil {
+		return 0
+	}
+	var says struct {
+		Slots  int `json:"slots"`       // demo
+		Total  int `json:"total_slots"` // llama.cpp
+		States []struct {
+			Running int `json:"effective_max_running_requests_per_dp"`
+		} `json:"internal_states"` // SGLang, one for each data-parallel rank
+	}
+	if json.Unmarshal(b, &says) != nil {
+		return 0
+	}
+	n := max(says.Slots, says.Total)
+	for _, s := range says.States {
+		n += s.Running
+	}
+	return min(max(n, 0), maxSlots)
+}
+
+// maxSlots is the most an engine is believed to do at one time.
+const maxSlots = 1 << 16
 
 // Load reads the engine's /metrics. Ollama has none: there the error wraps
 // ErrNotReady.

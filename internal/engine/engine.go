@@ -2,11 +2,12 @@
 // interface. It starts, watches and describes them; what an answer costs is
 // not its business.
 //
-// Owns: Client, Request, Response, the classes of engine failures.
+// Owns: Client, Pool (engines behind one worker), their processes, Request,
+// Response, the classes of engine failures.
 // Imports: api/openai.
 // Trust: an engine runs inside the guest, yet its answers may be broken,
 // endless or late: everything is bounded. Errors never quote content.
-// Concurrency: a Client is safe for concurrent use.
+// Concurrency: Client and Pool are safe for concurrent use.
 package engine
 
 import (
@@ -23,6 +24,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
 // Request is one inference.
@@ -30,7 +33,13 @@ type Request struct {
 	// Path is the engine's path, such as /v1/chat/completions.
 	Path        string
 	ContentType string
-	Body        []byte
+	// Body is a JSON object with at least one member.
+	Body []byte
+	// Salt keeps this request's place in the prefix cache apart from those with
+	// another salt, so that answer times tell one caller nothing about another.
+	// It reaches engines whose Caps have CacheSalt; Body must not name one. ""
+	// shares the cache.
+	Salt string
 }
 
 // Response is the head of an engine's answer, of any status, and its body.
@@ -131,13 +140,20 @@ func (c *Client) Caps() Caps {
 		Schema:          a.Schema || b.Schema,
 		Tools:           a.Tools || b.Tools,
 		Embeddings:      a.Embeddings || b.Embeddings,
+		CacheSalt:       a.CacheSalt || b.CacheSalt,
 	}
 }
 
 // Do runs one inference and returns when the head of the answer is there. The
 // end of ctx stops the engine, also while Body is read.
 func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
-	resp, err := c.send(ctx, http.MethodPost, r.Path, r.ContentType, r.Body)
+	b := r.Body
+	if r.Salt != "" && c.Caps().CacheSalt && len(b) > 1 {
+		salted := make([]byte, 0, len(b)+len(r.Salt)+32)
+		salted = append(openai.AppendString(append(salted, `{"cache_salt":`...), r.Salt), ',')
+		b = append(salted, b[1:]...)
+	}
+	resp, err := c.send(ctx, http.MethodPost, r.Path, r.ContentType, b)
 	if err != nil {
 		return nil, err
 	}
@@ -276,6 +292,8 @@ func (c *Client) page(ctx context.Context, path string, limit int64) ([]byte, er
 	switch {
 	case err != nil:
 		return nil, classify(ctx, err)
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden:
+		return nil, fmt.Errorf("%w: %s answers %d: it wants an API key: put it into the environment as COCOON_ENGINE_KEY, or name its file in runtime.engine_key_file", ErrNotReady, path, resp.StatusCode)
 	case resp.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%w: %s answers %d", ErrNotReady, path, resp.StatusCode)
 	case int64(len(b)) > limit:

@@ -270,28 +270,33 @@ const openPause = 2 * time.Second
 // long as ctx allows, until the engine lists its models, finds out its make
 // unless cfg names it, and returns a Client that uses it.
 func Open(ctx context.Context, cfg Config) (*Client, error) {
+	return openWith(ctx, cfg, func(error) {})
+}
+
+// openWith is Open that tells why it still waits.
+func openWith(ctx context.Context, cfg Config, waits func(error)) (*Client, error) {
 	c, err := New(cfg)
 	if err != nil {
 		return nil, err
 	}
+	pause := openPause / 16
 	for told := ""; ; {
 		d, err := c.Detect(ctx)
 		if err == nil {
 			if c.cfg.Dialect == Unknown {
 				c.cfg.Dialect = d
 			}
-			c.cfg.Logger.Info("engine found", "dialect", string(c.cfg.Dialect))
 			return c, nil
 		}
 		if why := err.Error(); why != told && context.Cause(ctx) == nil {
 			told = why
-			c.cfg.Logger.Warn("waiting for the engine", "error", why)
+			waits(err)
+			c.cfg.Logger.Warn("waiting for the engine", "engine", cfg.BaseURL, "err", why)
 		}
-		t := time.NewTimer(openPause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		// The first looks come soon: an engine that is just starting.
+		sleep(ctx, pause)
+		pause = min(2*pause, openPause)
+		if ctx.Err() != nil {
 			c.Close()
 			return nil, context.Cause(ctx)
 		}

@@ -33,6 +33,13 @@ type Config struct {
 	Role     string   `toml:"role"`
 	Measured Measured `toml:"measured"`
 	Runtime  Runtime  `toml:"runtime"`
+
+	// Reload brings a value whenever the configuration is to be read again,
+	// which Reread does; nil = never. Workers take part of it over.
+	Reload <-chan struct{}         `toml:"-"`
+	Reread func() (*Config, error) `toml:"-"`
+	// key is the engine's API key from the environment.
+	key string
 }
 
 // Measured is everything that can weaken a check. In the measured image it is
@@ -69,9 +76,22 @@ type Measured struct {
 	SimulatedImage string `toml:"simulated_image"`
 	// Model is a worker's full model name, name@commit:hash.
 	Model string `toml:"model"`
-	// Engine is a worker's engine: "demo" or an http URL. In the measured
-	// image only loopback is allowed.
-	Engine string `toml:"engine"`
+	// Engine is a worker's engine: a URL (http, or unix:/path; in the measured
+	// image loopback and sockets only), "auto" for one that runs here, or
+	// "vllm", "sglang", "llama.cpp" to start one and keep it running. Engines are
+	// more of them, which serve the same model. EngineArgs are arguments for
+	// engines that are started, as they are.
+	Engine     string   `toml:"engine"`
+	Engines    []string `toml:"engines"`
+	EngineArgs []string `toml:"engine_args"`
+	// ToolParser and ReasoningParser name the model's formats to engines that
+	// are started; "" = by the model's name, and none.
+	ToolParser      string `toml:"tool_parser"`
+	ReasoningParser string `toml:"reasoning_parser"`
+	// ModelPath is the folder or file of the model: its hash is compared with
+	// the one in Model before anything is served. "" = not compared, which the
+	// measured image refuses.
+	ModelPath string `toml:"model_path"`
 	// ServedModel is the name the engine knows the model by; "" = base name.
 	ServedModel string `toml:"served_model"`
 }
@@ -126,8 +146,22 @@ type Runtime struct {
 	Proxies int `toml:"proxies"`
 	// Coefficient is a worker's price factor in thousandths.
 	Coefficient int32 `toml:"coefficient"`
-	// MaxActive bounds a worker's requests at one time.
-	MaxActive int `toml:"max_active_requests"`
+	// MaxActive bounds a worker's requests at one time; 0 = what its engines
+	// can do, or 60 if they do not tell. What is above that waits its turn, for
+	// QueueWait seconds at most; 0 = 10.
+	MaxActive int     `toml:"max_active_requests"`
+	QueueWait float64 `toml:"queue_wait"`
+	// EngineKeyFile holds the API key of engines named by URL; the variable
+	// COCOON_ENGINE_KEY goes before it.
+	EngineKeyFile string `toml:"engine_key_file"`
+	// EngineSlots is how many requests each engine takes at one time; 0 = what
+	// it tells. EngineInstances is how many engines are started, each on
+	// EngineGPUs processors of its own; EngineContext the longest request in
+	// tokens. 0 = 1, 1, the model's.
+	EngineSlots     int `toml:"engine_slots"`
+	EngineInstances int `toml:"engine_instances"`
+	EngineGPUs      int `toml:"engine_gpus"`
+	EngineContext   int `toml:"engine_context"`
 	// MaxCoefficient is the highest price factor a client accepts.
 	MaxCoefficient int32 `toml:"max_coefficient"`
 	// ReferenceWorkers says that C++ workers may serve this client's calls:
@@ -155,12 +189,12 @@ type Runtime struct {
 func Default(role string) Config {
 	c := Config{
 		Role:     role,
-		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}},
+		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}, Engines: []string{}, EngineArgs: []string{}},
 		Runtime: Runtime{
 			LogLevel: "info", LogFormat: "text",
-			Hosts: []string{}, Origins: []string{}, // so that --print-config lists them
+			Hosts: []string{}, Origins: []string{}, // so that --print-config lists them, as Engines and EngineArgs
 			Listen: "127.0.0.1:10000", ListenWorkers: "0.0.0.0:11001", ListenClients: "0.0.0.0:11002",
-			Proxies: 1, Coefficient: 1000, MaxActive: 60, MaxCalls: 256, MaxCoefficient: 4000, Timeout: 120,
+			Proxies: 1, Coefficient: 1000, MaxCalls: 256, MaxCoefficient: 4000, Timeout: 120,
 		},
 	}
 	if role == "client" {
@@ -203,6 +237,7 @@ func Load(role, path string, environ []string) (*Config, error) {
 	if err := c.Runtime.validate(); err != nil {
 		return nil, err
 	}
+	c.Reread = func() (*Config, error) { return Load(role, path, environ) }
 	return &c, nil
 }
 
@@ -226,9 +261,29 @@ func keyLine(b []byte, key toml.Key) string {
 	return ""
 }
 
+// EngineKeyVariable holds the API key of a worker's engine.
+const EngineKeyVariable = "COCOON_ENGINE_KEY"
+
+// engineKey returns the API key of engines named by URL, "" if there is none.
+func (c *Config) engineKey() (string, error) {
+	if c.key != "" || c.Runtime.EngineKeyFile == "" {
+		return c.key, nil
+	}
+	b, err := readSecret(c.Runtime.EngineKeyFile)
+	if err != nil {
+		return "", fmt.Errorf("runtime.engine_key_file: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
 // environment applies COCOON_* variables.
 func (c *Config) environment(environ []string) error {
 	env := map[string]string{}
+	for _, kv := range environ {
+		if k, v, ok := strings.Cut(kv, "="); ok && k == EngineKeyVariable {
+			c.key = v
+		}
+	}
 	for _, kv := range environ {
 		if k, v, ok := strings.Cut(kv, "="); ok && (strings.HasPrefix(k, "COCOON_RUNTIME_") || strings.HasPrefix(k, "COCOON_MEASURED_")) {
 			env[k] = v
@@ -294,7 +349,7 @@ func (r *Runtime) validate() error {
 	for _, f := range []struct {
 		key string
 		v   float64
-	}{{"every", r.Every}, {"mark_every", r.MarkEvery}, {"timeout", r.Timeout}} {
+	}{{"every", r.Every}, {"mark_every", r.MarkEvery}, {"timeout", r.Timeout}, {"queue_wait", r.QueueWait}} {
 		if !(f.v >= 0 && f.v <= maxSeconds) { // NaN is neither
 			return fmt.Errorf("configuration: runtime.%s is %v: set seconds from 0 to %d", f.key, f.v, maxSeconds)
 		}
@@ -305,6 +360,7 @@ func (r *Runtime) validate() error {
 		most int
 	}{
 		{"proxies", r.Proxies, 1000}, {"coefficient", int(r.Coefficient), 999_999_999},
+		{"engine_slots", r.EngineSlots, 65536}, {"engine_instances", r.EngineInstances, 64}, {"engine_gpus", r.EngineGPUs, 64}, {"engine_context", r.EngineContext, 1 << 24},
 		{"max_active_requests", r.MaxActive, 1_000_000}, {"max_calls", r.MaxCalls, 1_000_000}, {"max_coefficient", int(r.MaxCoefficient), math.MaxInt32},
 	} {
 		if f.v < 0 || f.v > f.most {
@@ -317,7 +373,9 @@ func (r *Runtime) validate() error {
 // timeout is Runtime.Timeout as a duration.
 func (r *Runtime) timeout() time.Duration { return time.Duration(r.Timeout * float64(time.Second)) }
 
-func (r *Runtime) every() time.Duration { return time.Duration(r.Every * float64(time.Second)) }
+func (r *Runtime) every() time.Duration { return seconds(r.Every) }
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // amount reads an amount of coins; "" is 0.
 func amount(key, text string) (coins.Nano, error) {

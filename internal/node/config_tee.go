@@ -3,6 +3,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -43,6 +44,14 @@ func checkEngine(engine string) error {
 		return nil
 	}
 	return fmt.Errorf("measured.engine %q is not a loopback address or a Unix socket", engine)
+}
+
+// checkModelPath demands that what is served is checked.
+func checkModelPath(m *Measured) error {
+	if m.ModelPath == "" {
+		return errors.New("measured.model_path is missing: this build serves no model whose files it did not check")
+	}
+	return nil
 }
 
 // checkpointKey is none: the disk is the host's, so every start proves the way

@@ -18,17 +18,13 @@ const (
 )
 
 // demoEngine starts the embedded demo model inside this process.
-func demoEngine(c *Config, log *slog.Logger) (*engine.Client, cocoon.ModelName, error) {
+func demoEngine(c *Config, log *slog.Logger) (engine.Config, cocoon.ModelName, error) {
 	if c.Measured.GlobalID == mainnet || c.Measured.GlobalID == testnet {
-		return nil, "", errors.New("configuration: measured.engine: the demo model is no use to a public network: set the URL of a real engine")
+		return engine.Config{}, "", errors.New("measured.engine: the demo model is no use to a public network: set the URL of a real engine")
 	}
 	srv, err := demo.New(demo.Config{Logger: log})
 	if err != nil {
-		return nil, "", err
+		return engine.Config{}, "", err
 	}
-	eng, err := engine.New(engine.Config{BaseURL: "http://demo", Transport: srv.Transport(), Dialect: engine.Demo, Logger: log})
-	if err != nil {
-		return nil, "", err
-	}
-	return eng, cocoon.ModelName(demo.FullName()), nil
+	return engine.Config{BaseURL: "http://demo", Transport: srv.Transport(), Dialect: engine.Demo, Logger: log}, cocoon.ModelName(demo.FullName()), nil
 }

@@ -10,6 +10,6 @@ import (
 	"github.com/cocoon-network/cocoon/internal/engine"
 )
 
-func demoEngine(*Config, *slog.Logger) (*engine.Client, cocoon.ModelName, error) {
-	return nil, "", errors.New("configuration: measured.engine: this build has no demo engine")
+func demoEngine(*Config, *slog.Logger) (engine.Config, cocoon.ModelName, error) {
+	return engine.Config{}, "", errors.New("measured.engine: this build has no demo engine")
 }

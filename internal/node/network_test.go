@@ -247,7 +247,7 @@ func (n *testNet) startWorker(owner byte, e *enginetest.StandIn, change ...func(
 	}
 	n.t.Cleanup(func() { _ = b.close() })
 	cfg := worker.Config{
-		Owner: cocoon.Address{Hash: [32]byte{4, owner}}, Model: n.model, ContinuousUsage: true, Coefficient: 1000, IsTest: true,
+		Owner: cocoon.Address{Hash: [32]byte{4, owner}}, Model: n.model, Coefficient: 1000, IsTest: true,
 		Source: n.holder, Dialer: dial, Engine: eng, Book: b, Drain: time.Second, Logger: n.log,
 	}
 	for _, c := range change {

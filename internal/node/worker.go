@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/cocoon-network/cocoon"
@@ -28,10 +27,11 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	defer ch.close()
-	eng, model, err := openEngine(c, log)
+	eng, err := openEngines(ctx, c, log)
 	if err != nil {
 		return err
 	}
+	model := eng.model
 	l1, err := newLevel1(c, ch, cocoon.RoleWorker, func() (statement.Facts, error) {
 		return statement.Facts{Model: model, Owner: owner}, nil
 	}, nil, log)
@@ -48,10 +48,10 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	}
 	defer book.close()
 	cfg := worker.Config{
-		Owner: owner, Model: model, ServedModel: c.Measured.ServedModel, ContinuousUsage: eng.Caps().ContinuousUsage,
+		Owner: owner, Model: model, ServedModel: c.Measured.ServedModel,
 		Coefficient: c.Runtime.Coefficient, MaxActive: c.Runtime.MaxActive, Proxies: c.Runtime.Proxies,
 		IsTest: c.Measured.IsTest, TestOnly: c.Measured.TestOnly,
-		Source: ch, Dialer: dial, Engine: eng, Book: book, Admit: c.Measured.admit(role.AdmitProxy), Logger: log,
+		Source: ch, Dialer: dial, Engine: eng.pool, Capacity: eng.pool.Capacity, Book: book, Admit: c.Measured.admit(role.AdmitProxy), Logger: log,
 	}
 	parts := ch.parts()
 	var settler *settle.Worker
@@ -71,13 +71,21 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	parts = append(parts, w.Run)
+	parts = append(parts, func(ctx context.Context) error { return eng.serve(ctx, w) })
 	if c.Runtime.Status != "" {
-		status, err := statusPart(c, ls, func() any { return w.Stats() }, func() error {
+		status, err := statusPart(c, ls, func() any {
+			return struct {
+				worker.Stats
+				Engines []engine.MemberStat `json:"engines"`
+			}{w.Stats(), eng.pool.Stats()}
+		}, func() error {
 			st := w.Stats()
 			switch {
 			case !st.Enabled:
-				return errors.New("the engine is not ready")
+				if err := eng.pool.Ready(ctx); err != nil {
+					return err
+				}
+				return errors.New("the engine has no room")
 			case len(st.Connections) == 0:
 				return errors.New("no proxy is connected")
 			}
@@ -94,26 +102,4 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		parts = append(parts, status)
 	}
 	return group(ctx, parts...)
-}
-
-// openEngine connects the engine and tells which model it serves.
-func openEngine(c *Config, log *slog.Logger) (*engine.Client, cocoon.ModelName, error) {
-	m := &c.Measured
-	if m.Engine == "" {
-		return nil, "", errors.New("configuration: measured.engine is missing: set the URL of an OpenAI-compatible engine, such as http://127.0.0.1:8000")
-	}
-	if m.Engine == "demo" {
-		return demoEngine(c, log)
-	}
-	if err := checkEngine(m.Engine); err != nil {
-		return nil, "", fmt.Errorf("configuration: %w", err)
-	}
-	if m.Model == "" {
-		return nil, "", errors.New("configuration: measured.model is missing: set the full name, name@commit:hash")
-	}
-	eng, err := engine.New(engine.Config{BaseURL: m.Engine, Logger: log})
-	if err != nil {
-		return nil, "", fmt.Errorf("configuration: measured.engine: %w", err)
-	}
-	return eng, cocoon.ModelName(m.Model), nil
 }

@@ -125,7 +125,9 @@ func New(cfg Config) (*Server, error) {
 		})
 	}
 	s.mux.HandleFunc("GET /v1/models", s.models)
-	s.mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, []byte(`{"status":"ok"}`)) })
+	s.mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, fmt.Appendf(nil, `{"status":"ok","slots":%d}`, cfg.Active))
+	})
 	s.mux.HandleFunc("GET /metrics", s.metrics)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { openai.NotFound(r.URL.Path).Write(w) })
 	return s, nil

@@ -25,6 +25,8 @@ type plan struct {
 	// maxPrompt and maxCompletion bound what can be billed: bytes stand for
 	// prompt tokens, as in the proxy's reservation.
 	maxPrompt, maxCompletion int64
+	// caller is what the request says of who asks, for the cache's salt.
+	caller []byte
 }
 
 // invalid is a refusal in the reference's form (spec network-protocol 5.4).
@@ -70,9 +72,16 @@ func (w *Worker) prepare(query []byte) (*plan, *wire.Error) {
 	if err := p.limit(body); err != nil {
 		return nil, err
 	}
-	if err := p.forceUsage(body, w.cfg.ContinuousUsage); err != nil {
+	if err := p.forceUsage(body, w.cfg.Engine.Caps().ContinuousUsage); err != nil {
 		return nil, err
 	}
+	// A caller's own salt divides its share further. It does not reach the
+	// engine as it is: that would open the share of whoever chose the same.
+	for _, name := range []string{"cache_salt", "user"} {
+		raw, _ := body.Get(name)
+		p.caller = append(append(p.caller, raw...), 0)
+	}
+	body.Delete("cache_salt")
 	b, err := body.AppendJSON(nil)
 	if err != nil {
 		return nil, invalid("expected json object")

@@ -8,13 +8,18 @@ import (
 	"testing"
 
 	"github.com/cocoon-network/cocoon/internal/api/openai"
+	"github.com/cocoon-network/cocoon/internal/engine"
 	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/wire"
 )
 
 func planner(change ...func(*Config)) *Worker {
-	w := &Worker{cfg: Config{Model: "m@1:0", ServedModel: "m", ContinuousUsage: true}}
+	eng, err := engine.New(engine.Config{BaseURL: "http://127.0.0.1:1", Caps: engine.Caps{ContinuousUsage: true}})
+	if err != nil {
+		panic(err) // the address stands above
+	}
+	w := &Worker{cfg: Config{Model: "m@1:0", ServedModel: "m", Engine: eng}}
 	for _, c := range change {
 		c(&w.cfg)
 	}

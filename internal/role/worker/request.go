@@ -3,6 +3,9 @@ package worker
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +33,7 @@ type request struct {
 	start    time.Time
 	received time.Time // when the engine's head came
 	debug    bool      // the caller wants times
+	salt     string    // of the prefix cache, if the request brought its own; "" = made of what is known of the caller
 	begun    bool      // the head went out
 	meter    meter
 }
@@ -67,7 +71,7 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 		refuse(err)
 		return
 	}
-	if w.active.Add(1) > int64(w.cfg.MaxActive) {
+	if w.active.Add(1) > int64(w.limit()) {
 		w.active.Add(-1)
 		refuse(wire.Errorf(wire.CodeError, "too many active queries"))
 		return
@@ -103,6 +107,7 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 	s.mu.Unlock()
 	w.stats.Begin()
 	w.running.Add(1)
+	w.pressure()
 	go func() {
 		defer w.running.Add(-1)
 		defer stop()
@@ -110,6 +115,7 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 		err := r.run(ctx, query)
 		// The place is free before the proxy hears that it is.
 		w.active.Add(-1)
+		w.pressure()
 		r.end(ctx, err)
 		s.mu.Lock()
 		delete(s.requests, id)
@@ -125,6 +131,10 @@ func (r *request) run(ctx context.Context, query []byte) error {
 		return werr
 	}
 	r.meter.plan = p
+	p.request.Salt = r.salt
+	if r.salt == "" {
+		p.request.Salt = r.s.w.salt(r.s.proxyContract, p.caller)
+	}
 	resp, err := r.s.w.cfg.Engine.Do(ctx, &p.request)
 	if err != nil {
 		return err
@@ -397,11 +407,23 @@ func engineError(ctx context.Context, err error) error {
 	return wire.Errorf(wire.CodeFailure, "worker: the engine broke off in the middle of its answer")
 }
 
+// salt divides the engine's prefix cache by caller, as far as callers are known
+// here: by proxy, and by what the request says of who asks.
+func (w *Worker) salt(proxy cocoon.Address, caller []byte) string {
+	h := hmac.New(sha256.New, w.saltKey[:])
+	fmt.Fprintf(h, "%s\x00", proxy)
+	h.Write(caller)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
 // engineFailure makes any failure into what a proxy may hear.
 func engineFailure(err error) *wire.Error {
 	var werr *wire.Error
 	if errors.As(err, &werr) {
 		return werr
+	}
+	if errors.Is(err, engine.ErrBusy) || errors.Is(err, engine.ErrNotReady) {
+		return wire.Errorf(wire.CodeNotReady, "worker: engine: %v", err)
 	}
 	// The engine package's errors name a class and no content.
 	return wire.Errorf(wire.CodeFailure, "worker: engine: %v", err)

@@ -28,6 +28,8 @@ type session struct {
 	snap *registry.Snapshot // what the contracts of this session derive from
 
 	// Set by the handshake, read after ready.
+	announced     int   // the limit the proxy was told
+	coefficient   int32 // and the price factor
 	proxyKey      [32]byte
 	payments      role.PaymentReader
 	proxyContract cocoon.Address
@@ -69,6 +71,9 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 	w.mu.Lock()
 	w.sessions[s] = struct{}{}
 	enabled := w.enabled
+	if w.coefficient != s.coefficient { // adjusted meanwhile
+		_ = s.conn.SendUrgent(schema.Marshal(&schema.WorkerNewCoefficient{NewCoefficient: w.coefficient}))
+	}
 	w.mu.Unlock()
 	// The proxy was told the state of a moment ago; say it again in case it
 	// changed in between.
@@ -89,14 +94,18 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 // handshake is spec network-protocol 4.3.
 func (s *session) handshake(ctx context.Context) error {
 	cfg := &s.w.cfg
+	s.w.mu.Lock()
+	s.coefficient = s.w.coefficient
+	s.announced = s.w.limitLocked()
+	s.w.mu.Unlock()
 	params := schema.WorkerParams{
 		Flags:              3,
 		WorkerOwnerAddress: cfg.Owner.Friendly(false, cfg.TestOnly),
 		Model:              string(cfg.Model),
-		Coefficient:        cfg.Coefficient,
+		Coefficient:        s.coefficient,
 		IsTest:             cfg.IsTest,
 		ProxyCnt:           int32(cfg.Proxies),
-		MaxActiveRequests:  int32(cfg.MaxActive),
+		MaxActiveRequests:  int32(s.announced),
 		MinProtoVersion:    role.WorkerMinVersion,
 		MaxProtoVersion:    role.WorkerMaxVersion,
 	}
@@ -250,6 +259,13 @@ func (s *session) Message(c *mux.Conn, data []byte) {
 	default:
 		s.w.log.Debug("unexpected message from proxy", "type", fmt.Sprintf("%T", o))
 	}
+}
+
+// idle reports whether nothing runs.
+func (s *session) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.requests) == 0
 }
 
 func (s *session) sendEnabled(v bool) {

@@ -11,6 +11,7 @@ package worker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
 
 // Engine runs one inference. *engine.Client is one.
@@ -31,6 +33,8 @@ type Engine interface {
 	Do(ctx context.Context, r *engine.Request) (*engine.Response, error)
 	// Ready returns nil while the engine can take requests.
 	Ready(ctx context.Context) error
+	// Caps is what it can do now.
+	Caps() engine.Caps
 }
 
 // Book remembers, per worker contract, what this worker has heard of its
@@ -49,13 +53,14 @@ type Config struct {
 	Model cocoon.ModelName
 	// ServedModel is the name the engine knows the model by; "" = base name.
 	ServedModel string
-	// ContinuousUsage says that the engine can report running usage in
-	// streams when asked to.
-	ContinuousUsage bool
-	// Coefficient is the price factor in thousandths; 0 = free.
+	// Coefficient is the price factor in thousandths; 0 = free. Adjust changes it.
 	Coefficient int32
-	// MaxActive bounds requests at one time over all proxies; 0 = 60.
+	// MaxActive bounds requests at one time over all proxies; 0 = what the
+	// engine can do, or 60 if it does not tell. Adjust changes it.
 	MaxActive int
+	// Capacity tells how many requests the engine works on at one time, 0 if it
+	// does not say, and whether it has more than it can do; nil = it never says.
+	Capacity func() (slots int, full bool)
 	// Proxies is how many proxies to serve; 0 = 1.
 	Proxies int
 	// IsTest must equal the network's; TestOnly sets the test-only flag in
@@ -86,9 +91,19 @@ type Worker struct {
 	active  atomic.Int64 // requests that hold a place
 	running atomic.Int64 // those and the ones that still say their last word
 
-	mu       sync.Mutex
-	enabled  bool // the engine is ready and we are not draining
-	sessions map[*session]struct{}
+	// saltKey makes cache salts that mean nothing elsewhere.
+	saltKey [32]byte
+	// short says that proxies were promised more than there is room for, so
+	// that each request looks whether it took the last place.
+	short atomic.Bool
+
+	mu          sync.Mutex
+	coefficient int32
+	maxActive   int  // 0 = by capacity
+	engineUp    bool // the engine is ready and we are not draining
+	full        bool // there is no room for more
+	enabled     bool // what proxies are told: up and not full
+	sessions    map[*session]struct{}
 
 	stats role.Counters
 }
@@ -108,9 +123,6 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.ServedModel == "" {
 		cfg.ServedModel = cfg.Model.Base()
 	}
-	if cfg.MaxActive <= 0 {
-		cfg.MaxActive = 60
-	}
 	cfg.Proxies = max(cfg.Proxies, 1)
 	if cfg.Admit == nil {
 		cfg.Admit = role.AdmitProxy
@@ -121,7 +133,10 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Worker{cfg: cfg, log: cfg.Logger, sessions: map[*session]struct{}{}}
+	w := &Worker{cfg: cfg, log: cfg.Logger, coefficient: cfg.Coefficient, maxActive: cfg.MaxActive, sessions: map[*session]struct{}{}}
+	if _, err := rand.Read(w.saltKey[:]); err != nil {
+		return nil, err
+	}
 	w.keeper = role.NewKeeper(role.KeeperConfig{
 		Count:   cfg.Proxies,
 		Source:  cfg.Source,
@@ -148,6 +163,7 @@ func (w *Worker) admit(s *registry.Snapshot, p tee.Peer) error {
 func (w *Worker) Run(ctx context.Context) error {
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	w.settle(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { w.keeper.Run(serveCtx) })
 	w.monitor(ctx) // ends first, so that nobody enables what is draining
@@ -157,6 +173,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	wg.Wait()
 	return ctx.Err()
 }
+
+// settle gives the engine a moment: proxies are told its capacity once, when a
+// connection begins. One that takes longer costs a second connection.
+func (w *Worker) settle(ctx context.Context) {
+	for end := time.Now().Add(settleTime); w.cfg.Engine.Ready(ctx) != nil && ctx.Err() == nil && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+const settleTime = 300 * time.Millisecond
 
 func (w *Worker) drain() {
 	deadline := time.Now().Add(w.cfg.Drain)
@@ -194,18 +220,98 @@ func (w *Worker) monitor(ctx context.Context) {
 	}
 }
 
-// setEnabled reports whether the state changed.
+// setEnabled takes over whether the engine is ready and how much it can do, and
+// reports whether the first of these changed.
 func (w *Worker) setEnabled(v bool) bool {
+	_, full := w.capacity()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	changed := w.engineUp != v
+	w.engineUp, w.full = v, full
+	limit, short := w.limitLocked(), false
+	for s := range w.sessions {
+		switch {
+		case s.announced == limit || !v:
+		case s.idle():
+			// The number is said once, when a connection begins.
+			s.conn.Close(errAnnounce)
+		case s.announced > limit:
+			short = true
+		}
+	}
+	w.short.Store(short)
+	w.tellLocked()
+	return changed
+}
+
+// errAnnounce ends a connection whose proxy was told another limit.
+var errAnnounce = errors.New("worker: the engine's capacity changed: connecting anew to say so")
+
+// tellLocked tells the proxies whether requests are welcome, if that changed.
+func (w *Worker) tellLocked() {
+	full := w.full || w.short.Load() && w.active.Load() >= int64(w.limitLocked())
+	v := w.engineUp && !full
 	if w.enabled == v {
-		return false
+		return
 	}
 	w.enabled = v
 	for s := range w.sessions {
 		s.sendEnabled(v)
 	}
-	return true
+}
+
+// pressure is called whenever a place was taken or given back.
+func (w *Worker) pressure() {
+	if w.short.Load() {
+		w.mu.Lock()
+		w.tellLocked()
+		w.mu.Unlock()
+	}
+}
+
+func (w *Worker) capacity() (slots int, full bool) {
+	if w.cfg.Capacity == nil {
+		return 0, false
+	}
+	return w.cfg.Capacity()
+}
+
+// defaultMaxActive is the reference's limit, for engines that tell none.
+const defaultMaxActive = 60
+
+// limit is how many requests proxies may send at one time.
+func (w *Worker) limit() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.limitLocked()
+}
+
+func (w *Worker) limitLocked() int {
+	if w.maxActive > 0 {
+		return w.maxActive
+	}
+	if slots, _ := w.capacity(); slots > 0 {
+		return slots
+	}
+	return defaultMaxActive
+}
+
+// Adjust changes the price factor and the limit of requests while the worker
+// runs; the limits of Config hold.
+func (w *Worker) Adjust(coefficient int32, maxActive int) error {
+	if coefficient < 0 || coefficient >= 1e9 {
+		return fmt.Errorf("worker: coefficient %d is not within 0..999999999 thousandths", coefficient)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.maxActive = maxActive
+	if w.coefficient != coefficient {
+		w.coefficient = coefficient
+		for s := range w.sessions {
+			_ = s.conn.SendUrgent(schema.Marshal(&schema.WorkerNewCoefficient{NewCoefficient: coefficient}))
+		}
+	}
+	return nil
 }
 
 // Stats is the worker's state for status pages.
@@ -236,8 +342,8 @@ func (w *Worker) Stats() Stats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st := Stats{
-		Model: string(w.cfg.Model), Owner: w.cfg.Owner.Friendly(false, w.cfg.TestOnly), Coefficient: w.cfg.Coefficient,
-		Enabled: w.enabled, Active: w.active.Load(), MaxActive: w.cfg.MaxActive, CounterStats: w.stats.Stats(),
+		Model: string(w.cfg.Model), Owner: w.cfg.Owner.Friendly(false, w.cfg.TestOnly), Coefficient: w.coefficient,
+		Enabled: w.enabled, Active: w.active.Load(), MaxActive: w.limitLocked(), CounterStats: w.stats.Stats(),
 		Connections: []ConnectionStat{},
 	}
 	for s := range w.sessions {
