@@ -2,7 +2,7 @@
 // a Dialer and Listeners; whether RA-TLS in this process, a router beside it or
 // a pipe in a test stands behind them makes no difference to them.
 //
-// Owns: Peer, Node, Conn, Session, Dialer, Listener, Acceptor.
+// Owns: Peer, Node, Conn, Session, Dialer, Listener, Acceptor, Turns.
 // Imports: the vocabulary, attest.
 // Trust: what a Peer says was proven by whoever made the Conn.
 // Concurrency: a Conn as net.Conn; dialers and listeners are safe for

@@ -10,7 +10,8 @@
 // Owns: certificates with evidence, the handshake, the TSM attester.
 // Imports: attest, tee, wire, pow.
 // Trust: everything before the verdict is foreign and bounded: 15 seconds,
-// 64 extensions, 32 KiB of evidence, one appraisal per core at a time.
+// 64 extensions, 32 KiB of evidence, one appraisal per core and per peer address
+// at a time.
 // Concurrency: Dialer, Listener and Identity are safe for concurrent use.
 package ratls
 
@@ -98,8 +99,7 @@ func (c *Config) Validate() error {
 type endpoint struct {
 	Config
 	verifier *attest.Verifier
-	// appraisals holds one token per core: evidence is costly to verify.
-	appraisals chan struct{}
+	turns    *tee.Turns // evidence is costly to verify
 }
 
 func newEndpoint(c Config) (*endpoint, error) {
@@ -126,5 +126,5 @@ func newEndpoint(c Config) (*endpoint, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &endpoint{Config: c, verifier: attest.NewVerifier(c.Policy), appraisals: make(chan struct{}, runtime.GOMAXPROCS(0))}, nil
+	return &endpoint{Config: c, verifier: attest.NewVerifier(c.Policy), turns: tee.NewTurns(runtime.GOMAXPROCS(0))}, nil
 }

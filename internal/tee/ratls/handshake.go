@@ -123,7 +123,7 @@ func (e *endpoint) finish(ctx context.Context, tc *tls.Conn, own *tls.Certificat
 		return nil, explain(err)
 	}
 	state := tc.ConnectionState()
-	peer, err := e.appraise(ctx, state.PeerCertificates[0].Raw, peerSide)
+	peer, err := e.appraise(ctx, state.PeerCertificates[0].Raw, tc.RemoteAddr().String(), peerSide)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (e *endpoint) finish(ctx context.Context, tc *tls.Conn, own *tls.Certificat
 }
 
 // appraise judges a certificate whose owner has proven to hold its key.
-func (e *endpoint) appraise(ctx context.Context, der []byte, peerSide side) (*tee.Peer, error) {
+func (e *endpoint) appraise(ctx context.Context, der []byte, addr string, peerSide side) (*tee.Peer, error) {
 	now := e.Now()
 	cert, err := parsePeer(der)
 	if err != nil {
@@ -164,12 +164,11 @@ func (e *endpoint) appraise(ctx context.Context, der []byte, peerSide side) (*te
 	if e.Endorser != nil && e.verifier.WantsEndorsements(cert.evidence) {
 		endorsements, missing = e.Endorser.Endorsements(ctx, cert.evidence)
 	}
-	select {
-	case e.appraisals <- struct{}{}:
-		defer func() { <-e.appraisals }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting to verify the peer's evidence: %w", context.Cause(ctx))
+	done, err := e.turns.Take(ctx, addr)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	res, err := e.verifier.Verify(cert.evidence, attest.KeyReportData(cert.key), endorsements, now)
 	switch {
 	case missing != nil && err != nil:

@@ -728,6 +728,45 @@ func (s *switchAttester) Attest(ctx context.Context, data [64]byte) (attest.Evid
 	return FakeAttester{}.Attest(ctx, data)
 }
 
+// TestOneAppraisalPerAddress: while evidence from an address is judged, other
+// evidence from there waits, and no longer than its handshake may take.
+func TestOneAppraisalPerAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := testVendor(t, 1)
+		policy := v.Policy(attest.DeferredImages())
+		dialing, accepting := config(testGuest(t, v, "worker"), policy), config(testGuest(t, v, "proxy"), policy)
+		dialer, err := NewDialer(dialing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := newEndpoint(accepting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		accept := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), e.Limits.Timeout)
+			defer cancel()
+			near, far := net.Pipe()
+			defer near.Close()
+			defer far.Close()
+			go func() { _, _ = dialer.Client(ctx, near) }()
+			_, err := e.accept(ctx, far, func() {})
+			return err
+		}
+		done, err := e.turns.Take(t.Context(), "pipe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := accept(); !errors.Is(err, tee.ErrBusy) {
+			t.Errorf("another appraisal of this address is under way: %v, want ErrBusy", err)
+		}
+		done()
+		if err := accept(); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+}
+
 // BenchmarkHandshake is the whole of it, without work, over a pipe.
 func BenchmarkHandshake(b *testing.B) {
 	v := testVendor(b, 1)

@@ -604,33 +604,6 @@ func TestCounter(t *testing.T) {
 	})
 }
 
-// One peer address has one appraisal at a time, and waits no longer than its
-// connection may.
-func TestTurns(t *testing.T) {
-	turns := newTurns(2)
-	done, err := turns.take(t.Context(), "192.0.2.1:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := turns.take(over, "192.0.2.1:2"); !errors.Is(err, ErrBusy) {
-		t.Errorf("the same address: %v, want ErrBusy", err)
-	}
-	other, err := turns.take(t.Context(), "192.0.2.2:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := turns.take(over, "192.0.2.3:1"); !errors.Is(err, ErrBusy) {
-		t.Errorf("all cores taken: %v, want ErrBusy", err)
-	}
-	done()
-	other()
-	if len(turns.byAddr) > 0 || len(turns.cores) > 0 {
-		t.Error("places are left over")
-	}
-}
-
 // BenchmarkHandshake compares mutual RA-TLS with and without a session whose
 // statements are known on both sides, and mutual TLS without any evidence.
 func BenchmarkHandshake(b *testing.B) {

@@ -2,9 +2,6 @@ package statement
 
 import (
 	"container/list"
-	"context"
-	"fmt"
-	"net"
 	"sync"
 	"time"
 )
@@ -50,64 +47,6 @@ func (m *memory[V]) put(key [32]byte, v V) {
 		m.recent.Remove(last)
 		delete(m.byKey, last.Value.(remembered[V]).key)
 	}
-}
-
-// turns lets one appraisal run per core, and one per peer address, so that
-// nobody gets more of us by sending more evidence.
-type turns struct {
-	cores chan struct{}
-
-	mu     sync.Mutex
-	byAddr map[string]*turn
-}
-
-type turn struct {
-	place chan struct{}
-	users int
-}
-
-func newTurns(cores int) *turns {
-	return &turns{cores: make(chan struct{}, cores), byAddr: map[string]*turn{}}
-}
-
-// take waits for a turn of the peer at addr, host:port. done gives it back.
-func (t *turns) take(ctx context.Context, addr string) (done func(), err error) {
-	if host, _, err := net.SplitHostPort(addr); err == nil {
-		addr = host
-	}
-	t.mu.Lock()
-	own := t.byAddr[addr]
-	if own == nil {
-		own = &turn{place: make(chan struct{}, 1)}
-		t.byAddr[addr] = own
-	}
-	own.users++
-	t.mu.Unlock()
-	leave := func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if own.users--; own.users == 0 {
-			delete(t.byAddr, addr)
-		}
-	}
-	select {
-	case own.place <- struct{}{}:
-	case <-ctx.Done():
-		leave()
-		return nil, fmt.Errorf("%w: %v", ErrBusy, context.Cause(ctx))
-	}
-	select {
-	case t.cores <- struct{}{}:
-	case <-ctx.Done():
-		<-own.place
-		leave()
-		return nil, fmt.Errorf("%w: %v", ErrBusy, context.Cause(ctx))
-	}
-	return func() {
-		<-t.cores
-		<-own.place
-		leave()
-	}, nil
 }
 
 // ticks is a monotonic clock: the host cannot set it back.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
@@ -237,6 +238,6 @@ var (
 	ErrImages      = errors.New("certificate and statement carry evidence of different images")
 	ErrChanged     = errors.New("the peer became another one during the connection")
 	ErrExpired     = errors.New("the session was not renewed in time: no new requests")
-	ErrBusy        = errors.New("verifying the peer's evidence had to wait too long")
+	ErrBusy        = tee.ErrBusy
 	ErrRefused     = errors.New("the peer refuses the session")
 )

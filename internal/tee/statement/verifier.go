@@ -71,7 +71,7 @@ type Verifier struct {
 	cfg      VerifierConfig
 	ticks    ticks
 	quotes   *attest.Verifier
-	turns    *turns
+	turns    *tee.Turns
 	verdicts *memory[*verdict]
 	failures *memory[failure]
 	counters *memory[uint64]
@@ -107,7 +107,7 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 		cfg.Policy = attest.OpenPolicy()
 	}
 	return &Verifier{
-		cfg: cfg, ticks: newTicks(), quotes: attest.NewVerifier(cfg.Policy), turns: newTurns(runtime.GOMAXPROCS(0)),
+		cfg: cfg, ticks: newTicks(), quotes: attest.NewVerifier(cfg.Policy), turns: tee.NewTurns(runtime.GOMAXPROCS(0)),
 		verdicts: newMemory[*verdict](maxVerdicts), failures: newMemory[failure](maxVerdicts), counters: newMemory[uint64](maxVerdicts),
 	}, nil
 }
@@ -232,7 +232,7 @@ func (v *Verifier) appraise(ctx context.Context, c *card, peer tee.Peer, b *Bund
 	if f, ok := v.failures.get(name); ok && v.ticks.now() < f.until {
 		return nil, f.err
 	}
-	done, err := v.turns.take(ctx, peer.Addr)
+	done, err := v.turns.Take(ctx, peer.Addr)
 	if err != nil {
 		return nil, err
 	}
