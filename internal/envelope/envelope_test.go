@@ -43,7 +43,7 @@ func (m *machine) renew(t testing.TB, now time.Duration, statement [32]byte) {
 	m.worker = Worker{Statement: statement, NodeKey: [32]byte(m.node.Public().(ed25519.PublicKey)), SealKey: k.Public()}
 }
 
-func (m *machine) sign(message []byte) ([]byte, error) { return ed25519.Sign(m.node, message), nil }
+func (m *machine) sign(message []byte) []byte { return ed25519.Sign(m.node, message) }
 
 func (m *machine) session(t testing.TB, now time.Duration) *Session {
 	t.Helper()

@@ -368,12 +368,10 @@ func (r *Keyring) once(now time.Duration, w *Wrap, id cocoon.RequestID) error {
 
 // Accept takes the request: sign, the node key's, signs the message. It returns
 // the acceptance and the writer of the answer.
-func (o *Opened) Accept(sign func(message []byte) ([]byte, error)) ([]byte, *Writer, error) {
-	sig, err := sign(AcceptMessage(o.Header.RequestID, o.Session, o.Hash, o.Statement, o.Nonce))
-	if err != nil {
-		return nil, nil, err
-	}
+func (o *Opened) Accept(sign func(message []byte) []byte) ([]byte, *Writer, error) {
+	sig := sign(AcceptMessage(o.Header.RequestID, o.Session, o.Hash, o.Statement, o.Nonce))
 	w := &Writer{frames{bucket: o.Header.AnswerBucket}}
+	var err error
 	if w.aead, err = gcm(o.Secret[:]); err != nil {
 		return nil, nil, err
 	}

@@ -93,7 +93,7 @@ func TestVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	acc, w, err := o.Accept(func(b []byte) ([]byte, error) { return ed25519.Sign(node, b), nil })
+	acc, w, err := o.Accept(func(b []byte) []byte { return ed25519.Sign(node, b) })
 	if err != nil {
 		t.Fatal(err)
 	}

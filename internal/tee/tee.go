@@ -42,8 +42,9 @@ type Node struct {
 	// Key signs sessions, and lives as long as the peer's process.
 	Key       [32]byte
 	NetworkID [32]byte
-	// Model is a worker's.
-	Model cocoon.ModelName
+	// Model and SealKey are a worker's: what requests are sealed to.
+	Model   cocoon.ModelName
+	SealKey []byte
 	// Contract derives from ContractKey, Owner and our own root contract;
 	// the peer holds ContractKey. Proxies only, but for Owner.
 	Contract    cocoon.Address

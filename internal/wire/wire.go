@@ -42,6 +42,13 @@ const (
 	CodeNotReady          Code = 651
 	CodeTimeout           Code = 652
 	CodeCancelled         Code = 653
+
+	// Of sealed requests, between peers of level 1 alone. A worker that does
+	// not know the session is asked again with a new set-up; one that refuses an
+	// envelope refuses that envelope for good.
+	CodeUnknownSession Code = 671
+	CodeSealRefused    Code = 672
+	CodeNoConsent      Code = 673
 )
 
 // Error is the only error that crosses a connection. Text must not contain

@@ -12,11 +12,13 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/engine"
+	"github.com/cocoon-network/cocoon/internal/envelope"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/mux"
@@ -36,12 +38,14 @@ type request struct {
 	salt     string    // of the prefix cache, if the request brought its own; "" = made of what is known of the caller
 	begun    bool      // the head went out
 	meter    meter
+	sealed   atomic.Pointer[sealed] // set once a sealed request is accepted
 }
 
 // Why a request's context ended.
 var (
 	errCancelled = &wire.Error{Code: wire.CodeCancelled, Text: "worker: cancelled by the caller"}
 	errTimeout   = &wire.Error{Code: wire.CodeTimeout, Text: "worker: timeout"}
+	errNoConsent = &wire.Error{Code: wire.CodeNoConsent, Text: "worker: " + envelope.ErrNoConsent.Error()}
 	errGone      = &wire.Error{Code: wire.CodeFailure, Text: "worker: the proxy connection ended"}
 )
 
@@ -92,7 +96,11 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 	ctx, stop := context.WithTimeoutCause(context.Background(), limit, errTimeout)
 	ctx, cancel := context.WithCancelCause(ctx)
 	r := &request{s: s, id: id, cancel: cancel, done: make(chan struct{}), start: time.Now()}
-	r.window = mux.NewSendWindow(s.conn.Level())
+	if envelope.IsMessage(query) {
+		r.window = mux.NewClosedWindow()
+	} else {
+		r.window = mux.NewSendWindow(s.conn.Level())
+	}
 	r.debug = debug
 	r.meter = meter{coefficient: coefficient, multipliers: s.snap.Params.Multipliers, price: s.snap.Params.PricePerToken}
 	s.mu.Lock()
@@ -112,7 +120,7 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 		defer w.running.Add(-1)
 		defer stop()
 		defer cancel(nil)
-		err := r.run(ctx, query)
+		err := r.serve(ctx, query)
 		// The place is free before the proxy hears that it is.
 		w.active.Add(-1)
 		w.pressure()
@@ -124,12 +132,34 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 	}()
 }
 
-// run carries the request out up to its last part.
-func (r *request) run(ctx context.Context, query []byte) error {
-	p, werr := r.s.w.prepare(query)
-	if werr != nil {
+// serve carries the request out up to its last part: as it is, or once it was
+// opened and accepted.
+func (r *request) serve(ctx context.Context, query []byte) error {
+	if !envelope.IsMessage(query) {
+		p, werr := r.s.w.prepare(query)
+		if werr != nil {
+			return werr
+		}
+		return r.run(ctx, p)
+	}
+	p, werr := r.open(ctx, query)
+	if r.sealed.Load() == nil {
+		return werr // refused in clear
+	}
+	var err error
+	if werr == nil {
+		err = r.run(ctx, p)
+	} else {
+		err = werr
+	}
+	if werr := r.awaitConsent(ctx); werr != nil {
 		return werr
 	}
+	return err
+}
+
+// run asks the engine.
+func (r *request) run(ctx context.Context, p *plan) error {
 	r.meter.plan = p
 	p.request.Salt = r.salt
 	if r.salt == "" {
@@ -234,6 +264,7 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 		switch {
 		case ev.IsDone():
 			done = true
+			r.hold()
 			if err := box.add(ev.Raw); err != nil {
 				return err
 			}
@@ -308,6 +339,7 @@ func (r *request) whole(ctx context.Context, resp *engine.Response, header http.
 			b = r.meter.withCost(make([]byte, 0, len(b)+256), c)
 		}
 	}
+	r.hold()
 	if err := r.head(ctx, resp.StatusCode, header); err != nil {
 		return err
 	}
@@ -316,11 +348,17 @@ func (r *request) whole(ctx context.Context, resp *engine.Response, header http.
 
 func (r *request) head(ctx context.Context, status int, header http.Header) error {
 	r.begun = true
+	if x := r.sealed.Load(); x != nil {
+		return r.sealedHead(ctx, x, role.EncodeResponse(status, header, nil))
+	}
 	return r.send(ctx, &role.Part{ID: r.id, Head: role.EncodeResponse(status, header, nil)})
 }
 
 // piece sends body bytes in parts, waiting for credit. b is not kept.
 func (r *request) piece(ctx context.Context, b []byte) error {
+	if x := r.sealed.Load(); x != nil {
+		return r.sealedPiece(ctx, x, b)
+	}
 	for len(b) > 0 {
 		n := min(len(b), mux.MaxPart)
 		if err := r.window.Acquire(ctx, n); err != nil {
@@ -369,6 +407,10 @@ func (r *request) end(ctx context.Context, err error) {
 	default:
 		outcome = role.Failed
 		last.Err = engineFailure(err)
+	}
+	if x := r.sealed.Load(); x != nil && r.endSealed(ctx, x, err, &last) && outcome == role.Failed {
+		r.s.w.log.Warn("sealed request failed", "code", int32(engineFailure(err).Code)) // the client hears the rest
+		err = nil
 	}
 	r.s.w.stats.End(final.Tokens, outcome)
 	if errors.Is(err, errGone) {

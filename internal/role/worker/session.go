@@ -10,6 +10,7 @@ import (
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/envelope"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
@@ -40,6 +41,8 @@ type session struct {
 	ready    bool
 	view     channel.View
 	requests map[cocoon.RequestID]*request
+
+	lane *envelope.Lane // nil where nothing sealed is taken
 }
 
 // Time limits of the handshake steps and of payment queries (spec
@@ -57,6 +60,9 @@ func (w *Worker) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 		return err
 	}
 	s := &session{w: w, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*request{}}
+	if w.cfg.Sealer != nil && nc.Session != nil {
+		s.lane = w.cfg.Sealer.ring.NewLane(w.cfg.Sealer.now())
+	}
 	s.conn = role.Open(nc, mux.Config{Side: mux.Dialer, Handler: s, Logger: w.log})
 	defer s.close()
 	return role.Converse(ctx, s.conn, role.Renewed(nc, s.conn, func(ctx context.Context) error { return s.converse(ctx, ready) }))
@@ -255,6 +261,10 @@ func (s *session) Message(c *mux.Conn, data []byte) {
 			if err := r.window.Grant(int(m.Bytes)); err != nil {
 				s.conn.Close(err)
 			}
+			if x := r.sealed.Load(); x != nil && x.credit.Give() {
+				x.timer.Stop()
+				close(x.consent)
+			}
 		}
 	default:
 		s.w.log.Debug("unexpected message from proxy", "type", fmt.Sprintf("%T", o))
@@ -294,6 +304,9 @@ func (s *session) close() {
 	}
 	for _, r := range running {
 		<-r.done
+	}
+	if s.lane != nil {
+		s.lane.Close()
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
+	"github.com/cocoon-network/cocoon/receipt"
 )
 
 // Engine runs one inference. *engine.Client is one.
@@ -76,6 +77,12 @@ type Config struct {
 	// Channel is told which proxy contract a worker contract belongs to, once a
 	// proxy is connected; may be nil.
 	Channel func(proxy, contract cocoon.Address)
+	// Sealer opens sealed requests; nil = none is taken. Sign signs with the
+	// node key of the statements that the sealer's keys stand in; Block is the
+	// newest proven block, which may be nil where there is no chain.
+	Sealer *Sealer
+	Sign   func(message []byte) []byte
+	Block  func() receipt.Block
 	// Drain is how long requests may go on after Run's context ended; 0 = 10 s.
 	Drain time.Duration
 	// Logger may be nil.
@@ -119,6 +126,11 @@ func New(cfg Config) (*Worker, error) {
 		return nil, errors.New("worker: no owner address: set the address that payouts go to")
 	case cfg.Source == nil || cfg.Dialer == nil || cfg.Engine == nil || cfg.Book == nil:
 		return nil, errors.New("worker: registry, dialer, engine and book are required")
+	case (cfg.Sealer == nil) != (cfg.Sign == nil):
+		return nil, errors.New("worker: a sealer and the node key's signature belong together")
+	}
+	if cfg.Block == nil {
+		cfg.Block = func() receipt.Block { return receipt.Block{} }
 	}
 	if cfg.ServedModel == "" {
 		cfg.ServedModel = cfg.Model.Base()
@@ -208,6 +220,9 @@ func (w *Worker) monitor(ctx context.Context) {
 				w.log.Info("engine is ready", "model", w.cfg.Model.Base())
 			}
 			first = false
+		}
+		if w.cfg.Sealer != nil {
+			w.cfg.Sealer.ring.Wipe(w.cfg.Sealer.now())
 		}
 		pause := time.Second
 		if err != nil {

@@ -34,6 +34,15 @@ type Facts struct {
 	Owner       cocoon.Address
 }
 
+// SealKeys makes the seal keys of a worker's statements: a new one for each.
+type SealKeys interface {
+	// NewKey makes a key. keep is told the digest of the statement that the key
+	// stands in before anybody sees that statement.
+	NewKey() (public []byte, keep func(statement [32]byte), err error)
+	// Full asks for a new statement before its time.
+	Full() bool
+}
+
 // Times of statements.
 const (
 	// renewAfter is the age at which a statement is replaced.
@@ -64,6 +73,8 @@ type IssuerConfig struct {
 	ContractKey        ContractKey
 	Predecessor        [32]byte
 	SuccessorSignature []byte
+	// SealKeys makes a worker's seal keys; nil: nothing can be sealed to it.
+	SealKeys SealKeys
 	// Build names the program.
 	Build string
 	// Log gets failed renewals. nil discards.
@@ -100,6 +111,8 @@ func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
 		return nil, fmt.Errorf("statement: a %s without facts about itself", cfg.Role)
 	case (cfg.Role == cocoon.RoleProxy) != (cfg.ContractKey != nil):
 		return nil, errors.New("statement: a contract key is a proxy's, and a proxy has one")
+	case cfg.SealKeys != nil && cfg.Role != cocoon.RoleWorker:
+		return nil, errors.New("statement: seal keys are a worker's")
 	case (cfg.Chain == nil) != (cfg.NetworkID == [32]byte{}) && cfg.Role != cocoon.RoleClient:
 		return nil, errors.New("statement: a chain and the network's id belong together")
 	}
@@ -143,7 +156,8 @@ func (i *Issuer) Current(ctx context.Context) (*Issued, error) {
 	defer i.mu.Unlock()
 	if c := i.current; c != nil && c.facts() == facts {
 		age := time.Since(c.made)
-		if i.cfg.Role == cocoon.RoleClient || age < renewAfter {
+		full := i.cfg.SealKeys != nil && i.cfg.SealKeys.Full()
+		if i.cfg.Role == cocoon.RoleClient || age < renewAfter && !full {
 			return c, nil
 		}
 		if age < lastAfter {
@@ -197,6 +211,13 @@ func (i *Issuer) issue(ctx context.Context, facts Facts, counter uint64) (*Issue
 			}
 		}
 	}
+	keep := func([32]byte) {}
+	if i.cfg.SealKeys != nil {
+		var err error
+		if s.SealKey, keep, err = i.cfg.SealKeys.NewKey(); err != nil {
+			return nil, fmt.Errorf("statement: seal key: %w", err)
+		}
+	}
 	b := s.Encode()
 	if _, err := Parse(b); err != nil { // what we refuse of others we do not say
 		return nil, fmt.Errorf("statement: our own: %w", err)
@@ -218,6 +239,7 @@ func (i *Issuer) issue(ctx context.Context, facts Facts, counter uint64) (*Issue
 	if _, err := ParseBundle(out.Bundle); err != nil {
 		return nil, fmt.Errorf("statement: our own: %w", err)
 	}
+	keep(out.Digest)
 	return out, nil
 }
 

@@ -21,8 +21,10 @@ import (
 
 // Times of a session.
 const (
-	// RenewEvery is when the dialer renews, retryEvery when it tries again.
-	RenewEvery = 4 * time.Minute
+	// RenewEvery is when the dialer renews, retryEvery when it tries again. A
+	// proxy hands its workers' statements on, so the newest it has must be young
+	// enough for others to verify: 9 minutes old at most.
+	RenewEvery = 2 * time.Minute
 	retryEvery = 15 * time.Second
 	renewLimit = 30 * time.Second
 	// proveWithin is how long after an open the prove of a renewal may come.

@@ -267,7 +267,7 @@ func final(err error) bool {
 
 func (v *Verifier) judge(ctx context.Context, c *card, peer tee.Peer, b *Bundle, s *Statement) (*tee.Node, error) {
 	node := &tee.Node{
-		Role: s.Role, Key: s.NodeKey, NetworkID: s.NetworkID, Model: s.Model,
+		Role: s.Role, Key: s.NodeKey, NetworkID: s.NetworkID, Model: s.Model, SealKey: s.SealKey,
 		Contract: s.Contract, ContractKey: s.ContractKey, Owner: s.Owner,
 	}
 	if s.Role == cocoon.RoleClient {

@@ -57,6 +57,10 @@ func NewSendWindow(level int) *SendWindow {
 	return &SendWindow{credit: Window}
 }
 
+// NewClosedWindow returns a window without any credit: nothing is sent before
+// the receiver's first grant.
+func NewClosedWindow() *SendWindow { return &SendWindow{} }
+
 // Acquire waits until a part of n bytes may be sent, and counts it as sent. It
 // fails when ctx ends and after Close, and with ErrPartTooLarge above MaxPart.
 func (w *SendWindow) Acquire(ctx context.Context, n int) error {
