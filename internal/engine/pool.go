@@ -219,7 +219,7 @@ func (p *Pool) keep(ctx context.Context, m *member) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			m.src.Process.run(ctx, p.cfg.Logger, restart, func(err error) { p.set(m, nil, err) })
+			m.src.Process.Run(ctx, p.cfg.Logger, restart, func(err error) { p.set(m, nil, err) })
 		}()
 		defer func() { <-done }()
 	}

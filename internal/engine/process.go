@@ -50,9 +50,13 @@ func (p *Plan) Supervised(name string) (Source, error) {
 	return Source{Config: Config{BaseURL: p.URL, Dialect: p.Make.Dialect}, Process: &Process{Name: name, Args: p.Args, Env: p.Env}}, nil
 }
 
-// run keeps the process running until ctx ends. What is sent on again restarts
-// it. failed is told why it is not there.
-func (p *Process) run(ctx context.Context, log *slog.Logger, again <-chan struct{}, failed func(error)) {
+// Run keeps the process running until ctx ends; then it is asked to stop, and
+// made to. What is sent on again restarts it. failed is told why it is not
+// there. A log of nil discards.
+func (p *Process) Run(ctx context.Context, log *slog.Logger, again <-chan struct{}, failed func(error)) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	pause := minPause
 	for ctx.Err() == nil {
 		begin := time.Now()

@@ -1,4 +1,4 @@
-//go:build !tee && external
+//go:build !tee
 
 package demo_test
 
@@ -6,40 +6,60 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cocoon-network/cocoon/internal/engine"
 	"github.com/cocoon-network/cocoon/internal/engine/demo"
+	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
 )
 
-// TestLlamaParity compares our engine with a llama-server that serves the same
-// file at COCOON_LLAMA_URL: the same tokens, and the same greedy text and
-// counts. llama.cpp rounds activations to eight bits before it multiplies with
-// Q8_0 weights and we do not, so a near tie may fall differently: one answer in
-// ten may differ, a token never.
-func TestLlamaParity(t *testing.T) {
-	url := os.Getenv("COCOON_LLAMA_URL")
-	if url == "" {
-		t.Skip("set COCOON_LLAMA_URL to a llama-server that serves weights/cocoon-demo-1.gguf")
+// modelFile is our model as a file, for other engines.
+func modelFile(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("weights/cocoon-demo-1.gguf")
+	if err != nil {
+		t.Fatal(err)
 	}
+	return path
+}
+
+func ourEngine(t *testing.T) (*demo.Server, *engine.Client) {
+	t.Helper()
 	s, err := demo.New(demo.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, err := engine.New(engine.Config{BaseURL: "http://demo", Transport: s.Transport()})
+	c, err := engine.New(engine.Config{BaseURL: "http://demo", Transport: s.Transport(), Dialect: engine.Demo})
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := engine.New(engine.Config{BaseURL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return s, c
+}
+
+// TestLlamaServer runs the conformance suite on a real llama.cpp server with our
+// model, and compares the two engines: the same tokens, and the same greedy
+// text and counts. llama.cpp rounds activations to eight bits before it
+// multiplies with Q8_0 weights and we do not, so a near tie may fall
+// differently: one answer in ten may differ, a token never.
+func TestLlamaServer(t *testing.T) {
+	theirs := enginetest.LlamaServer(t, modelFile(t), demo.Model, 2, 1024)
+	s, ours := ourEngine(t)
 	if d, err := theirs.Detect(t.Context()); err != nil || d != engine.LlamaCpp {
 		t.Errorf("detected as %q, %v", d, err)
 	}
+	if n := theirs.Slots(t.Context()); n != 2 {
+		t.Errorf("%d slots, want 2", n)
+	}
+	t.Run("conform", func(t *testing.T) { enginetest.Conform(t, theirs, demo.Model) })
+	t.Run("parity", func(t *testing.T) { parity(t, ours, theirs, 9) })
+	t.Run("tokens", func(t *testing.T) { tokens(t, s, theirs) })
+}
+
+// parity asks both engines the same and wants tenths of the answers to be equal,
+// and all counts of prompts.
+func parity(t *testing.T, ours, theirs *engine.Client, tenths int) {
 	type answer struct {
 		Choices []struct{ Message struct{ Content string } }
 		Usage   struct {
@@ -81,12 +101,16 @@ func TestLlamaParity(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d answers are the same, with the same counts", same, len(prompts))
-	if same < len(prompts)*9/10 {
+	if same < len(prompts)*tenths/10 {
 		t.Errorf("only %d of %d answers are the same", same, len(prompts))
 	}
+}
+
+// tokens compares how both split texts.
+func tokens(t *testing.T, s *demo.Server, theirs *engine.Client) {
 	for _, text := range []string{"Hello, I'm Bob's  friend!\n\n 12:30  ", "Привет, мир! 🙂 ok", "a\r\n\r\nb  c", "x=1+2;  {\"a\":[1,2]}", "  lead", "tail  ", "Größe über Straße", "don't CAN'T we'Ll"} {
 		body, _ := json.Marshal(map[string]any{"content": text})
-		resp, err := http.Post(url+"/tokenize", "application/json", strings.NewReader(string(body)))
+		resp, err := theirs.Do(t.Context(), &engine.Request{Path: "/tokenize", ContentType: "application/json", Body: body})
 		if err != nil {
 			t.Fatal(err)
 		}

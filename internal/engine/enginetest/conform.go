@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -218,8 +219,28 @@ func (k *conform) cancel(t *testing.T) {
 	if _, err := io.Copy(io.Discard, resp.Body); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end of the context: %v", err)
 	}
+	k.stopped(t)
 	if r := k.call(t, chatPath, hello+`,"max_tokens":2`); r.status != 200 {
 		t.Errorf("the next request gets %d", r.status)
+	}
+}
+
+// stopped waits until the engine, if it tells, works on nothing any more. A
+// worker's promise is 50 ms; what it took is logged, and far too long fails.
+func (k *conform) stopped(t *testing.T) {
+	for begin := time.Now(); ; time.Sleep(2 * time.Millisecond) {
+		l, err := k.c.Load(t.Context())
+		took := time.Since(begin)
+		switch {
+		case err != nil || math.IsNaN(l.Running):
+			return // it does not tell
+		case l.Running == 0:
+			t.Logf("the engine stopped within %v", took.Round(time.Millisecond))
+			return
+		case took > 5*time.Second:
+			t.Errorf("the engine still works %v after the caller left", took)
+			return
+		}
 	}
 }
 
