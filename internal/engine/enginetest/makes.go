@@ -34,6 +34,7 @@ func Make(d engine.Dialect, s *StandIn) http.Handler {
 	case engine.SGLang:
 		models("sglang")
 		page("/health", text, "")
+		page("/get_server_info", "application/json", `{"internal_states":[{"effective_max_running_requests_per_dp":128},{"effective_max_running_requests_per_dp":128}]}`)
 		page("/get_model_info", "application/json", `{"model_path":"/model","is_generation":true}`)
 		page("/metrics", text, "# TYPE a gauge\nsglang:num_running_reqs{tp_rank=\"0\"} 1\nsglang:num_queue_reqs{tp_rank=\"0\"} 2\nsglang:token_usage{tp_rank=\"0\"} 0.25\n")
 	case engine.LlamaCpp:

@@ -41,16 +41,22 @@ type Fault int
 
 // The faults.
 const (
-	None      Fault = iota
-	Refuse          // 503 with an OpenAI error
-	Hang            // nothing at all
-	HTML            // 200 with a page
-	CutHead         // the connection closes before the head
-	CutBody         // it closes in the middle
-	NoDone          // the stream ends without [DONE]
-	BrokenSSE       // an event that is not JSON
-	Overrun         // more tokens than allowed
-	Lie             // usage far above what was made
+	None       Fault = iota
+	Refuse           // 503 with an OpenAI error
+	Hang             // nothing at all
+	HTML             // 200 with a page
+	CutHead          // the connection closes before the head
+	CutBody          // it closes in the middle
+	NoDone           // the stream ends without [DONE]
+	BrokenSSE        // an event that is not JSON
+	Overrun          // more tokens than allowed
+	Lie              // usage far above what was made
+	CutStart         // the connection closes between the head and the first event
+	BrokenText       // bytes that are no UTF-8 in the text
+	NoUsage          // usage is never told
+	Negative         // usage below zero
+	Endless          // a stream of comments without an end
+	HugeHead         // an endless head
 )
 
 type request struct {
@@ -109,6 +115,13 @@ func (e *StandIn) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	case CutHead:
 		cut(w)
+		return
+	case HugeHead:
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX: %s", strings.Repeat("x", 1<<20))
+			c.Close()
+		}
 		return
 	}
 	limit := 1 << 20
@@ -169,8 +182,11 @@ func (a *answer) token() (string, bool) {
 
 func (a *answer) usage() string {
 	made := a.made
-	if a.fault == Lie {
+	switch a.fault {
+	case Lie:
 		made += 1 << 40
+	case Negative:
+		made = -made - 1
 	}
 	return fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}`, a.prompt, made, a.prompt+made)
 }
@@ -180,6 +196,17 @@ func (a *answer) stream() {
 	h.Set("Content-Type", "text/event-stream")
 	flush := a.w.(http.Flusher).Flush
 	flush()
+	if a.fault == CutStart {
+		cut(a.w)
+		return
+	}
+	for a.fault == Endless && a.r.Context().Err() == nil {
+		if _, err := fmt.Fprint(a.w, ": still here\n\n"); err != nil {
+			return
+		}
+		flush()
+		time.Sleep(time.Millisecond)
+	}
 	for a.made < a.n {
 		word, ok := a.token()
 		if !ok {
@@ -193,12 +220,15 @@ func (a *answer) stream() {
 			fmt.Fprint(a.w, "data: {oops\n\n")
 			return
 		}
-		choice := fmt.Sprintf(`{"index":0,"delta":{"content":%q},"finish_reason":null}`, word)
+		if a.fault == BrokenText {
+			word += "\xff\xfe"
+		}
+		choice := `{"index":0,"delta":{"content":"` + word + `"},"finish_reason":null}`
 		if !a.chat {
 			choice = fmt.Sprintf(`{"index":0,"text":%q,"finish_reason":null}`, word)
 		}
 		running := ""
-		if a.q.StreamOptions.Continuous {
+		if a.q.StreamOptions.Continuous && a.fault != NoUsage {
 			running = `,"usage":` + a.usage()
 		}
 		fmt.Fprintf(a.w, "data: {\"id\":\"x\",\"model\":%q,\"choices\":[%s]%s}\n\n", a.e.Model, choice, running)
@@ -209,7 +239,7 @@ func (a *answer) stream() {
 		finish = `{"index":0,"text":"","finish_reason":"stop"}`
 	}
 	fmt.Fprintf(a.w, "data: {\"id\":\"x\",\"model\":%q,\"choices\":[%s]}\n\n", a.e.Model, finish)
-	if a.q.StreamOptions.IncludeUsage {
+	if a.q.StreamOptions.IncludeUsage && a.fault != NoUsage {
 		fmt.Fprintf(a.w, "data: {\"id\":\"x\",\"model\":%q,\"choices\":[],\"usage\":%s}\n\n", a.e.Model, a.usage())
 	}
 	if a.fault != NoDone {
