@@ -7,7 +7,7 @@
 // checked and why it passed or failed.
 //
 // Owns: Kind, ImageHash, Evidence, Policy, Result, Verifier.
-// Imports: the vocabulary, and the parsers below it (dcap, sevsnp).
+// Imports: the vocabulary, and the parsers below it (dcap, sevsnp, nvgpu).
 // Trust: evidence and endorsements are foreign; the policy is ours.
 // Concurrency: pure functions, but for Verifier, which remembers; a Policy is
 // not changed after first use.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon/attest/dcap"
+	"github.com/cocoon-network/cocoon/attest/nvgpu"
 	"github.com/cocoon-network/cocoon/attest/sevsnp"
 )
 
@@ -44,6 +45,11 @@ type Policy struct {
 	// TDX and SNP refine what is accepted of such guests.
 	TDX TDXRules
 	SNP SNPRules
+
+	// GPU, if set, demands evidence of a node's GPUs and says which is
+	// accepted. It comes with a node's statement, so VerifyGPUs judges it and
+	// not Verify; nil: none is demanded.
+	GPU *nvgpu.Policy
 }
 
 // PlatformID names a machine: SHA-256 over "cocoon/platform/v1\0", the
@@ -152,6 +158,9 @@ func (p *Policy) Validate() error {
 	}
 	if p.Accepts(SEVSNP) && (len(p.SNP.KernelMeasured) == 0 || p.SNP.MinTCB == sevsnp.TCB{}) {
 		return fmt.Errorf("%w: kind %q is accepted, but no image that measures its kernel, or no lowest patch level, is named", ErrPolicy, string(SEVSNP))
+	}
+	if p.GPU != nil && (len(p.GPU.Roots) == 0 || len(p.GPU.References) == 0) {
+		return fmt.Errorf("%w: %v", ErrPolicy, nvgpu.ErrPolicy)
 	}
 	for _, h := range p.Images.listed {
 		if !h.Proven() {

@@ -7,7 +7,9 @@
 // measured image decides which driver and VBIOS it trusts, and no XML signature
 // or online service stands in the trusted base.
 //
-// Owns: Evidence, Report, Policy, Reference, Verify.
+// Collection, which needs the vendor's driver, is a module of its own (collect).
+//
+// Owns: Evidence, Set, Report, Policy, Reference, Verify.
 // Imports: nothing of this module.
 // Trust: evidence is foreign and bounded; roots and references are ours.
 // Concurrency: pure functions.

@@ -24,28 +24,6 @@ type Evidence struct {
 	Chain  []byte
 }
 
-// Digest names evidence: what a node statement carries of it (level1 2). The
-// parts are length-prefixed, so that no two pairs share one.
-func (e Evidence) Digest() [32]byte {
-	h := sha256.New()
-	h.Write([]byte("cocoon/gpu-evidence/v1\x00"))
-	for _, part := range [][]byte{e.Report, e.Chain} {
-		var n [8]byte
-		for i := range n {
-			n[i] = byte(uint64(len(part)) >> (8 * i))
-		}
-		h.Write(n[:])
-		h.Write(part)
-	}
-	return [32]byte(h.Sum(nil))
-}
-
-// Nonce is what a guest asks its GPU with, so that the evidence belongs to
-// this guest: it commits to the guest's own report data.
-func Nonce(reportData [64]byte) [32]byte {
-	return sha256.Sum256(append([]byte("cocoon/gpu-nonce/v1\x00"), reportData[:]...))
-}
-
 // KeyID names a root: SHA-384 of its uncompressed P-384 point.
 type KeyID [48]byte
 
@@ -93,6 +71,9 @@ var (
 	ErrNonce       = errors.New("GPU report answers another question: its nonce is not ours")
 	ErrFirmwareID  = errors.New("GPU report names another firmware than its certificate")
 	ErrReference   = errors.New("GPU driver or VBIOS is not among the pinned ones")
+	ErrNone        = errors.New("GPU evidence is demanded, and there is none")
+	ErrTwice       = errors.New("GPU evidence of one device is shown twice")
+	ErrPolicyText  = errors.New("GPU policy cannot be read")
 	ErrMeasurement = errors.New("GPU measurement is not the pinned one")
 )
 
@@ -113,7 +94,7 @@ type Result struct {
 	Device    string // subject of the device's certificate
 	Expires   time.Time
 	Reference Reference
-	Digest    [32]byte
+	Key       [32]byte // SHA-256 of the device key: names the device
 }
 
 // Verify appraises the evidence of one GPU: chain to a pinned root, signature,
@@ -147,7 +128,7 @@ func Verify(ev Evidence, nonce [32]byte, policy *Policy, now time.Time) (*Result
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Report: rep, Root: root, Device: chain[0].Subject.String(), Expires: expires, Reference: ref, Digest: ev.Digest()}, nil
+	return &Result{Report: rep, Root: root, Device: chain[0].Subject.String(), Expires: expires, Reference: ref, Key: sha256.Sum256(chain[0].RawSubjectPublicKeyInfo)}, nil
 }
 
 // parseChain reads certificates, the device's first.

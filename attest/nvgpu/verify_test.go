@@ -158,16 +158,8 @@ func TestVerify(t *testing.T) {
 	if r.DriverVersion != "535.86.09" || r.VBIOSVersion != "96.00.5E.00.01" || r.ChipSKU != "882" || r.Project != "1010" || r.ProjectSKU != "0200" || len(r.Measurements) != 64 {
 		t.Errorf("read %+v", r)
 	}
-	if res.Root != f.root || res.Digest != ev.Digest() || !res.Expires.Equal(start.AddDate(10, 0, 0)) || !strings.Contains(res.Device, "SIMULATED device") {
+	if res.Root != f.root || !res.Expires.Equal(start.AddDate(10, 0, 0)) || !strings.Contains(res.Device, "SIMULATED device") {
 		t.Errorf("result %+v", res)
-	}
-	other := ev
-	other.Chain = append(bytes.Clone(ev.Chain), '\n')
-	if other.Digest() == ev.Digest() {
-		t.Error("two chains share a digest")
-	}
-	if Nonce([64]byte{1}) == Nonce([64]byte{2}) {
-		t.Error("two guests share a nonce")
 	}
 }
 

@@ -12,12 +12,18 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/attest/nvgpu"
 )
 
 // Attester is the platform this process runs on: it makes evidence that binds
 // 64 bytes.
 type Attester interface {
 	Attest(ctx context.Context, reportData [64]byte) (attest.Evidence, error)
+}
+
+// GPUs ask a worker's GPUs for evidence that binds nonce.
+type GPUs interface {
+	Collect(ctx context.Context, nonce [32]byte) (nvgpu.Set, error)
 }
 
 // ContractKey is a proxy's contract key.
@@ -61,6 +67,8 @@ type IssuerConfig struct {
 	Role cocoon.Role
 	// Attester makes the quote; nil: none.
 	Attester Attester
+	// GPUs make a worker's GPU evidence; nil: it shows none.
+	GPUs GPUs
 	// NetworkID names the network, Chain gives its newest block. Both are zero
 	// where no chain stands behind the network.
 	NetworkID [32]byte
@@ -107,6 +115,8 @@ func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
 	switch {
 	case cfg.Role == cocoon.RoleNone:
 		return nil, errors.New("statement: a node without a role")
+	case cfg.Role != cocoon.RoleWorker && cfg.GPUs != nil:
+		return nil, errors.New("statement: GPU evidence is a worker's")
 	case cfg.Role != cocoon.RoleClient && cfg.Facts == nil:
 		return nil, fmt.Errorf("statement: a %s without facts about itself", cfg.Role)
 	case (cfg.Role == cocoon.RoleProxy) != (cfg.ContractKey != nil):
@@ -218,12 +228,21 @@ func (i *Issuer) issue(ctx context.Context, facts Facts, counter uint64) (*Issue
 			return nil, fmt.Errorf("statement: seal key: %w", err)
 		}
 	}
+	var bundle Bundle
+	if i.cfg.GPUs != nil {
+		set, err := i.cfg.GPUs.Collect(ctx, s.GPUNonce())
+		if err != nil {
+			return nil, fmt.Errorf("statement: GPU evidence: %w", err)
+		}
+		bundle.GPU = set.Encode()
+		s.GPU = nvgpu.Digest(bundle.GPU)
+	}
 	b := s.Encode()
 	if _, err := Parse(b); err != nil { // what we refuse of others we do not say
 		return nil, fmt.Errorf("statement: our own: %w", err)
 	}
 	out := &Issued{Statement: s, Digest: Digest(b), made: time.Now()}
-	bundle := Bundle{Statement: b}
+	bundle.Statement = b
 	if i.cfg.Role != cocoon.RoleClient && i.cfg.Attester != nil {
 		var err error
 		if bundle.Evidence, err = i.cfg.Attester.Attest(ctx, ReportData(out.Digest)); err != nil {

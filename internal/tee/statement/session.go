@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest/nvgpu"
 	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
@@ -33,9 +35,9 @@ const (
 
 const (
 	maxHello = 256
-	maxOpen  = 512 // frames of the first pair
-	maxFrame = maxBundle + 256
-	maxText  = 256 // of a refusal
+	maxOpen  = 512             // frames of the first pair
+	maxFrame = maxBundle + 256 // and GPU evidence, from workers
+	maxText  = 256             // of a refusal
 )
 
 // Config says what sessions of one port or dialer are made of.
@@ -55,6 +57,14 @@ func New(cfg Config) (*Sessions, error) {
 		return nil, errors.New("statement: sessions need an issuer and a verifier")
 	}
 	return &Sessions{cfg}, nil
+}
+
+// frame bounds the frames with the other side's bundle.
+func (m *Sessions) frame() int {
+	if m.cfg.Verifier.cfg.Role == cocoon.RoleWorker {
+		return maxFrame + nvgpu.MaxSet
+	}
+	return maxFrame
 }
 
 // Handshake opens the session of a new connection whose TLS handshake is done,
@@ -79,7 +89,7 @@ func (m *Sessions) Handshake(ctx context.Context, c *tee.Conn, dialer bool) erro
 				return nil, err
 			}
 			b, err := readFrame(c, limit)
-			limit = maxFrame
+			limit = m.frame()
 			return b, err
 		})
 	} else {
@@ -227,7 +237,7 @@ func (s *session) accept(ctx context.Context) error {
 	for _, step := range []struct {
 		limit  int
 		answer func(context.Context, []byte) ([]byte, error)
-	}{{maxOpen, s.answerOpen}, {maxFrame, s.answerProve}} {
+	}{{maxOpen, s.answerOpen}, {s.m.frame(), s.answerProve}} {
 		query, err := readFrame(s.conn, step.limit)
 		if err != nil {
 			return err

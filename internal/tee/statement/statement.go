@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/attest/nvgpu"
 	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
@@ -27,8 +29,9 @@ const (
 	maxCertificate = 8 << 10
 	maxModel       = 1 << 10
 	maxBuild       = 128
-	maxSealKey     = 1216 // ML-KEM-768 and X25519
-	maxBundle      = MaxStatement + MaxQuote + maxCertificate + 256
+	maxSealKey     = 1216                                           // ML-KEM-768 and X25519
+	maxBundle      = MaxStatement + MaxQuote + maxCertificate + 256 // without GPU evidence
+	maxGPUBundle   = maxBundle + nvgpu.MaxSet
 )
 
 // Block is a masterchain block.
@@ -145,6 +148,12 @@ func ReportData(digest [32]byte) attest.ReportData {
 	return sha512.Sum512(append([]byte(wire.LabelStatement), digest[:]...))
 }
 
+// GPUNonce is what the GPUs of s's node must have been asked with: it commits
+// to node key, network, block and counter, and so to this one statement.
+func (s *Statement) GPUNonce() [32]byte {
+	return nvgpu.Nonce(slices.Concat(s.NodeKey[:], s.NetworkID[:], s.Block.RootHash[:], binary.LittleEndian.AppendUint64(nil, s.Counter)))
+}
+
 // Bundle is a statement with what makes it believed.
 type Bundle struct {
 	Statement []byte
@@ -155,10 +164,18 @@ type Bundle struct {
 	// SuccessorSignature; both absent otherwise.
 	Predecessor        [32]byte
 	SuccessorSignature []byte
+	// GPU is the evidence of the node's GPUs, as nvgpu.Set encodes it.
+	GPU []byte
 }
 
 // Encode returns the only encoding of b.
 func (b *Bundle) Encode() []byte {
+	if len(b.GPU) > 0 {
+		return schema.Marshal(&schema.CocoonBundleGpu{
+			Statement: b.Statement, Format: int32(b.Evidence.Format), Quote: b.Evidence.Quote, Certificate: b.Evidence.Certificate,
+			ContractSignature: b.ContractSignature, Predecessor: b.Predecessor, SuccessorSignature: b.SuccessorSignature, Gpu: b.GPU,
+		})
+	}
 	return schema.Marshal(&schema.CocoonBundle{
 		Statement: b.Statement, Format: int32(b.Evidence.Format), Quote: b.Evidence.Quote, Certificate: b.Evidence.Certificate,
 		ContractSignature: b.ContractSignature, Predecessor: b.Predecessor, SuccessorSignature: b.SuccessorSignature,
@@ -167,17 +184,30 @@ func (b *Bundle) Encode() []byte {
 
 // ParseBundle reads a bundle: bounded and canonical. It keeps nothing of b.
 func ParseBundle(b []byte) (*Bundle, error) {
-	if len(b) > maxBundle {
-		return nil, fmt.Errorf("%w: a bundle of %d bytes, at most %d", ErrSize, len(b), maxBundle)
+	if len(b) > maxGPUBundle {
+		return nil, fmt.Errorf("%w: a bundle of %d bytes, at most %d", ErrSize, len(b), maxGPUBundle)
 	}
 	o, err := schema.DecodeCanonical(slices.Clone(b))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
 	}
 	w, ok := o.(*schema.CocoonBundle)
+	var gpu []byte
+	if g, with := o.(*schema.CocoonBundleGpu); with {
+		ok, gpu = true, g.Gpu
+		w = &schema.CocoonBundle{
+			Statement: g.Statement, Format: g.Format, Quote: g.Quote, Certificate: g.Certificate,
+			ContractSignature: g.ContractSignature, Predecessor: g.Predecessor, SuccessorSignature: g.SuccessorSignature,
+		}
+		if len(gpu) == 0 {
+			return nil, fmt.Errorf("%w: GPU evidence of no bytes", ErrFormat)
+		}
+	}
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("%w: %s in place of a bundle", ErrFormat, o.TLName())
+	case len(gpu) > nvgpu.MaxSet:
+		return nil, fmt.Errorf("%w: GPU evidence of %d bytes, at most %d", ErrSize, len(gpu), nvgpu.MaxSet)
 	case len(w.Quote) > MaxQuote:
 		return nil, fmt.Errorf("%w: a quote of %d bytes, at most %d", ErrSize, len(w.Quote), MaxQuote)
 	case len(w.Certificate) > maxCertificate:
@@ -197,7 +227,7 @@ func ParseBundle(b []byte) (*Bundle, error) {
 	if (w.Predecessor == [32]byte{}) != (len(w.SuccessorSignature) == 0) {
 		return nil, fmt.Errorf("%w: predecessor and its signature belong together", ErrFormat)
 	}
-	out := &Bundle{Statement: w.Statement, ContractSignature: w.ContractSignature, Predecessor: w.Predecessor, SuccessorSignature: w.SuccessorSignature}
+	out := &Bundle{GPU: gpu, Statement: w.Statement, ContractSignature: w.ContractSignature, Predecessor: w.Predecessor, SuccessorSignature: w.SuccessorSignature}
 	if w.Format != int32(attest.FormatNone) {
 		out.Evidence = attest.Evidence{Format: attest.Format(w.Format), Quote: w.Quote, Certificate: w.Certificate}
 	}

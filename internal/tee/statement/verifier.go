@@ -271,7 +271,7 @@ func (v *Verifier) judge(ctx context.Context, c *card, peer tee.Peer, b *Bundle,
 		Contract: s.Contract, ContractKey: s.ContractKey, Owner: s.Owner,
 	}
 	if s.Role == cocoon.RoleClient {
-		if b.Evidence.Format != attest.FormatNone || len(b.ContractSignature) > 0 || b.Predecessor != [32]byte{} {
+		if b.Evidence.Format != attest.FormatNone || len(b.GPU) > 0 || len(b.ContractSignature) > 0 || b.Predecessor != [32]byte{} {
 			return nil, fmt.Errorf("%w: a client's statement comes with evidence", ErrFormat)
 		}
 		node.Result, node.Factors = &attest.Result{Kind: attest.None}, c.factors
@@ -292,6 +292,9 @@ func (v *Verifier) judge(ctx context.Context, c *card, peer tee.Peer, b *Bundle,
 		return nil, err
 	}
 	c.pass("statement evidence", "%s, bound to the statement's digest", res.Kind)
+	if res, err = v.gpus(c, b, s, res); err != nil {
+		return nil, err
+	}
 	if err := v.sameImage(peer, res); err != nil {
 		return nil, err
 	}
@@ -394,6 +397,27 @@ func (v *Verifier) evidence(ctx context.Context, b *Bundle) (*attest.Result, err
 		return nil, err
 	}
 	return res, attest.RefuseOnNetwork(v.cfg.Role, res.Kind, v.cfg.GlobalID)
+}
+
+// gpus judges a worker's GPU evidence, and ends the result with it.
+func (v *Verifier) gpus(c *card, b *Bundle, s *Statement, res *attest.Result) (*attest.Result, error) {
+	if s.Role != cocoon.RoleWorker {
+		if len(b.GPU) > 0 {
+			return nil, fmt.Errorf("%w: a %s with GPU evidence", ErrFormat, s.Role)
+		}
+		return res, nil
+	}
+	factors, expires, err := attest.VerifyGPUs(b.GPU, s.GPU, s.GPUNonce(), v.cfg.Policy, v.now())
+	if err != nil {
+		return nil, err
+	}
+	c.factors = append(c.factors, factors...)
+	if expires.IsZero() || !res.Expires.IsZero() && res.Expires.Before(expires) {
+		return res, nil
+	}
+	ends := *res // remembered ones are shared
+	ends.Expires = expires
+	return &ends, nil
 }
 
 // sameImage holds the evidence of the certificate against the statement's.

@@ -117,8 +117,9 @@ type CocoonBundle struct {
 	SuccessorSignature []byte
 }
 
-func (*CocoonBundle) TLID() uint32   { return 0xb9ab361c }
-func (*CocoonBundle) TLName() string { return "cocoon.bundle" }
+func (*CocoonBundle) TLID() uint32        { return 0xb9ab361c }
+func (*CocoonBundle) TLName() string      { return "cocoon.bundle" }
+func (*CocoonBundle) isCocoonBundleType() {}
 func (o *CocoonBundle) SizeTL() int {
 	n := 36
 	n += tl.BytesSize(len(o.Statement))
@@ -146,6 +147,53 @@ func (o *CocoonBundle) DecodeTL(r *tl.Reader) {
 	o.ContractSignature = r.Bytes()
 	o.Predecessor = r.Int256()
 	o.SuccessorSignature = r.Bytes()
+}
+
+// CocoonBundleGpu is cocoon.bundleGpu.
+type CocoonBundleGpu struct {
+	Statement          []byte
+	Format             int32
+	Quote              []byte
+	Certificate        []byte
+	ContractSignature  []byte
+	Predecessor        [32]byte
+	SuccessorSignature []byte
+	Gpu                []byte
+}
+
+func (*CocoonBundleGpu) TLID() uint32        { return 0x5501d8b3 }
+func (*CocoonBundleGpu) TLName() string      { return "cocoon.bundleGpu" }
+func (*CocoonBundleGpu) isCocoonBundleType() {}
+func (o *CocoonBundleGpu) SizeTL() int {
+	n := 36
+	n += tl.BytesSize(len(o.Statement))
+	n += tl.BytesSize(len(o.Quote))
+	n += tl.BytesSize(len(o.Certificate))
+	n += tl.BytesSize(len(o.ContractSignature))
+	n += tl.BytesSize(len(o.SuccessorSignature))
+	n += tl.BytesSize(len(o.Gpu))
+	return n
+}
+func (o *CocoonBundleGpu) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Statement)
+	b = tl.AppendInt32(b, o.Format)
+	b = tl.AppendBytes(b, o.Quote)
+	b = tl.AppendBytes(b, o.Certificate)
+	b = tl.AppendBytes(b, o.ContractSignature)
+	b = append(b, o.Predecessor[:]...)
+	b = tl.AppendBytes(b, o.SuccessorSignature)
+	b = tl.AppendBytes(b, o.Gpu)
+	return b
+}
+func (o *CocoonBundleGpu) DecodeTL(r *tl.Reader) {
+	o.Statement = r.Bytes()
+	o.Format = r.Int32()
+	o.Quote = r.Bytes()
+	o.Certificate = r.Bytes()
+	o.ContractSignature = r.Bytes()
+	o.Predecessor = r.Int256()
+	o.SuccessorSignature = r.Bytes()
+	o.Gpu = r.Bytes()
 }
 
 // CocoonHello is cocoon.hello.

@@ -207,6 +207,12 @@ type KeyStorageRunnerConfigType interface {
 	isKeyStorageRunnerConfigType()
 }
 
+// CocoonBundleType is the type cocoon.Bundle: *CocoonBundle, *CocoonBundleGpu.
+type CocoonBundleType interface {
+	Object
+	isCocoonBundleType()
+}
+
 // CocoonFrameType is the type cocoon.Frame: *CocoonCancel, *CocoonWindow, *CocoonReceipt.
 type CocoonFrameType interface {
 	Object
@@ -667,6 +673,10 @@ func decodeBare(id uint32, r *tl.Reader) Object {
 		return o
 	case 0xb9ab361c:
 		o := new(CocoonBundle)
+		o.DecodeTL(r)
+		return o
+	case 0x5501d8b3:
+		o := new(CocoonBundleGpu)
 		o.DecodeTL(r)
 		return o
 	case 0x683acd58:
