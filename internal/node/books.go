@@ -66,8 +66,8 @@ func openLedger(ctx context.Context, dir string, contract cocoon.Address, log *s
 func (b *book) close() error { return errors.Join(b.end(), b.l.Close()) }
 
 // Charge implements proxy.Ledger.
-func (b *book) Charge(ctx context.Context, client, worker cocoon.Address, id cocoon.RequestID, tokens int64) error {
-	err := b.l.Charge(ctx, ledger.Charge{RequestID: id, Client: client, Worker: worker, Tokens: tokens})
+func (b *book) Charge(ctx context.Context, client, worker cocoon.Address, id cocoon.RequestID, tokens int64, note string) error {
+	err := b.l.Charge(ctx, ledger.Charge{RequestID: id, Client: client, Worker: worker, Tokens: tokens, Note: note})
 	if err == nil {
 		b.dirty.Store(true)
 	}

@@ -26,7 +26,7 @@ type testBooks struct {
 	absent   bool
 }
 
-func (b *testBooks) Charge(_ context.Context, client, worker cocoon.Address, _ cocoon.RequestID, tokens int64) error {
+func (b *testBooks) Charge(_ context.Context, client, worker cocoon.Address, _ cocoon.RequestID, tokens int64, _ string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used[client] += tokens
@@ -118,7 +118,7 @@ func TestReservations(t *testing.T) {
 				if r.IntN(3) == 0 {
 					used = 0 // failed
 				}
-				if err := p.cfg.Ledger.Charge(t.Context(), testOwner, cocoon.Address{Hash: [32]byte{3}}, cocoon.RequestID{}, used); err != nil {
+				if err := p.cfg.Ledger.Charge(t.Context(), testOwner, cocoon.Address{Hash: [32]byte{3}}, cocoon.RequestID{}, used, ""); err != nil {
 					t.Error(err)
 				}
 				a.mu.Lock()

@@ -105,6 +105,19 @@ func (s *clientSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]
 			return nil, wire.Errorf(wire.CodeProtocolViolation, "client request from non-ready connection")
 		}
 		return s.status(ctx, o)
+	case *schema.CocoonGetSet, *schema.CocoonGetBundle, *schema.CocoonGetReceipt:
+		if state != stateReady {
+			return nil, wire.Errorf(wire.CodeProtocolViolation, "client request from non-ready connection")
+		}
+		switch q := o.(type) {
+		case *schema.CocoonGetSet:
+			return s.p.offers.answerSet(q.Known), nil
+		case *schema.CocoonGetBundle:
+			return s.p.offers.answerBundle(q.Statement)
+		case *schema.CocoonGetReceipt:
+			return s.answerReceipt(ctx, q.RequestID)
+		}
+		return nil, mux.ErrUnknownFunction
 	case *schema.WorkerConnectToProxy, *schema.WorkerCompareBalanceWithProxy, *schema.WorkerProxyHandshakeComplete:
 		return nil, wire.Errorf(wire.CodeProtocolViolation, "worker connect() from non worker")
 	case *schema.WorkerUpdatePaymentStatus:
@@ -311,7 +324,9 @@ func (s *clientSession) Message(c *mux.Conn, data []byte) {
 		if r := s.request(m.RequestID); r != nil {
 			if err := r.window.Grant(int(m.Bytes)); err != nil {
 				c.Close(err)
+				return
 			}
+			r.granted()
 		}
 	default:
 		s.p.log.Debug("unexpected message from client", "type", o.TLName())

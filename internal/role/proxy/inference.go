@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/envelope"
 	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/wire"
@@ -33,6 +35,9 @@ type inference struct {
 	begun    bool  // the head of the answer went to the client
 	gone     bool  // nobody takes the rest of the answer
 	first    time.Time
+	sealed   *sealedRequest // nil for one that the proxy can read
+	// workerPart is the worker's signed part of the receipt.
+	workerPart []byte
 }
 
 // attempt is one try of an inference at a worker.
@@ -43,6 +48,8 @@ type attempt struct {
 	// coefficient is what the worker asked for when it was chosen: what it
 	// bills with, whatever it asks for meanwhile.
 	coefficient int32
+	// statement is the one that a sealed request is opened with.
+	statement [32]byte
 }
 
 var (
@@ -80,7 +87,14 @@ func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
 	p.running.Add(1)
 	p.mu.Unlock()
 	r := &inference{s: s, query: q, id: q.RequestID, start: time.Now()}
-	account, werr := r.admit()
+	var account *account
+	var werr *wire.Error
+	if envelope.IsMessage(q.Query) {
+		werr = r.parseSealed()
+	}
+	if werr == nil {
+		account, werr = r.admit()
+	}
 	if werr != nil {
 		p.running.Done()
 		s.refuse(q.RequestID, werr)
@@ -89,6 +103,9 @@ func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
 	ctx, stop := context.WithDeadlineCause(s.ctx, r.deadline, errTimeout)
 	ctx, r.cancel = context.WithCancelCause(ctx)
 	r.window = mux.NewSendWindow(s.mux.Level())
+	if r.sealed != nil {
+		r.window = mux.NewClosedWindow()
+	}
 	s.mu.Lock()
 	// Without cancels the id is never looked up, and the reference allows
 	// one id twice (spec network-protocol 5.2).
@@ -103,6 +120,9 @@ func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
 		defer stop()
 		defer r.cancel(nil)
 		r.run(ctx)
+		if r.sealed != nil && r.sealed.consent != nil {
+			r.sealed.consent.Stop()
+		}
 		if err := account.settle(r.reserved, r.charged); err != nil {
 			p.log.Error("account out of order", "client", s.owner, "err", err)
 		}
@@ -112,6 +132,7 @@ func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
 		}
 		s.active--
 		s.mu.Unlock()
+		r.sendPart(ctx)
 	}()
 }
 
@@ -149,19 +170,23 @@ func (r *inference) admit() (*account, *wire.Error) {
 	if !s.p.pool.known(q.ModelName) {
 		return nil, wire.Errorf(wire.CodeProtocolViolation, "unknown model %s", clip(q.ModelName, 128))
 	}
-	r.reserved = pricing.Reserve(len(q.Query), int64(q.MaxTokens), int64(q.MaxCoefficient), inst.snap.Params.Multipliers)
+	r.reserved = r.bound(int64(q.MaxCoefficient))
 	return s.p.reserve(s.inst, s.owner, s.contract, r.reserved)
 }
 
 // run finds a worker, relays its answer and settles.
 func (r *inference) run(ctx context.Context) {
 	p := r.s.p
-	want := want{model: r.query.ModelName, maxCoefficient: r.query.MaxCoefficient, tried: map[*workerSession]bool{}}
+	want := want{model: r.query.ModelName, maxCoefficient: r.query.MaxCoefficient, tried: map[*workerSession]bool{}, candidates: r.candidates()}
 	var failure *wire.Error
 	for tries, lost := 0, 0; tries < maxAttempts && lost < maxLost; {
 		waitCtx, stop := context.WithTimeout(ctx, p.cfg.Wait)
 		w, coefficient, werr := p.pool.acquire(waitCtx, want)
 		stop()
+		var statement [32]byte
+		if werr == nil && r.sealed != nil {
+			statement = p.pool.statement(w, want.candidates)
+		}
 		if werr != nil {
 			if cause := wireCause(ctx); cause != nil {
 				werr = cause
@@ -171,13 +196,13 @@ func (r *inference) run(ctx context.Context) {
 			failure = werr
 			break
 		}
-		final, err := r.try(ctx, w, coefficient)
+		final, err := r.try(ctx, w, coefficient, statement)
 		p.pool.release(w)
 		if err == nil {
 			r.settle(ctx, w, final)
 			return
 		}
-		failure = err.wire
+		failure = betterFailure(failure, err.wire)
 		if !err.retry || r.begun || ctx.Err() != nil {
 			r.fail(ctx, failure)
 			r.notify(w, 0)
@@ -185,6 +210,13 @@ func (r *inference) run(ctx context.Context) {
 		}
 		p.log.Warn("trying another worker", "model", want.model, "failed", w.conn.Peer.Addr, "code", failure.Code)
 		want.tried[w] = true
+		if r.sealed != nil && (err.sent || !err.lost) {
+			// That worker may have seen it, and takes an envelope once.
+			want.candidates = slices.DeleteFunc(slices.Clone(want.candidates), func(d [32]byte) bool { return d == statement })
+			if len(want.candidates) == 0 {
+				break
+			}
+		}
 		// A worker whose connection broke may be back in a moment; one that
 		// failed will fail again.
 		want.noWait = !err.lost
@@ -207,8 +239,8 @@ type tryError struct {
 
 // try runs the request at one worker. It returns the worker's final word, or
 // why there is none.
-func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32) (*role.Final, *tryError) {
-	a := &attempt{w: w, coefficient: coefficient}
+func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32, statement [32]byte) (*role.Final, *tryError) {
+	a := &attempt{w: w, coefficient: coefficient, statement: statement}
 	a.queue = role.NewQueue(w.mux.Level(), func(n int) {
 		_ = w.mux.SendUrgent(schema.Marshal(&schema.CocoonWindow{RequestID: a.id, Bytes: int32(n)}))
 	})
@@ -237,7 +269,13 @@ func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32
 			a.tellCancel()
 			return nil, &tryError{wire: wire.Errorf(wire.CodeProtocolViolation, "out of order answer parts")}
 		}
-		if part.Head != nil {
+		if part.Head != nil && r.sealed != nil {
+			if err := r.accept(a, part.Head); err != nil {
+				a.tellCancel()
+				return nil, &tryError{wire: err, retry: true}
+			}
+			r.first = time.Now()
+		} else if part.Head != nil {
 			if _, _, _, err := role.DecodeResponse(part.Head); err != nil {
 				a.tellCancel()
 				return nil, &tryError{wire: wire.Errorf(wire.CodeProtocolViolation, "received malformed answer from worker")}
@@ -246,7 +284,9 @@ func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32
 		}
 		final := part.Final
 		if final != nil {
-			r.charge(ctx, a, final)
+			if err := r.chargeFor(ctx, a, part); err != nil {
+				return nil, &tryError{wire: err}
+			}
 		}
 		if err := r.forward(ctx, part); err != nil {
 			if final != nil {
@@ -263,6 +303,10 @@ func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32
 // ask sends the request to the worker.
 func (r *inference) ask(ctx context.Context, a *attempt) error {
 	w := a.w
+	query := r.query.Query
+	if r.sealed != nil {
+		query = r.sealed.sealedFor(a.statement)
+	}
 	c := r.s.p.cfg.Ledger.Worker(w.owner)
 	pay, err := r.s.p.payment(bindings.WorkerPayout, w.contract, c.Committed)
 	if err != nil {
@@ -271,11 +315,11 @@ func (r *inference) ask(ctx context.Context, a *attempt) error {
 	timeout := 0.95 * time.Until(r.deadline).Seconds()
 	if w.version == 0 {
 		return w.mux.SendObject(ctx, &schema.ProxyRunQuery{
-			Query: r.query.Query, SignedPayment: pay, Coefficient: int64(a.coefficient), Timeout: timeout, RequestID: a.id,
+			Query: query, SignedPayment: pay, Coefficient: int64(a.coefficient), Timeout: timeout, RequestID: a.id,
 		})
 	}
 	m := &schema.ProxyRunQueryEx{
-		Query: r.query.Query, SignedPayment: pay, Coefficient: int64(a.coefficient), Timeout: timeout, RequestID: a.id,
+		Query: query, SignedPayment: pay, Coefficient: int64(a.coefficient), Timeout: timeout, RequestID: a.id,
 		Flags: 1, EnableDebug: r.query.EnableDebug,
 	}
 	if w.version >= versionKeys {
@@ -337,7 +381,7 @@ func (r *inference) stopWorker(ctx context.Context, a *attempt) (*role.Final, *t
 		a.tellCancel()
 		wait = cancelWait
 	}
-	if !r.begun && a.w.mux.Level() >= wire.Level1 {
+	if (!r.begun || r.sealed != nil && !r.sealed.credit.Given()) && a.w.mux.Level() >= wire.Level1 {
 		return nil, &tryError{wire: cause}
 	}
 	late, stop := context.WithTimeout(context.WithoutCancel(ctx), max(wait, 0))
@@ -351,7 +395,9 @@ func (r *inference) stopWorker(ctx context.Context, a *attempt) (*role.Final, *t
 			return nil, &tryError{wire: part.Err}
 		}
 		if part.Final != nil {
-			r.charge(late, a, part.Final)
+			if err := r.chargeFor(late, a, part); err != nil {
+				return nil, &tryError{wire: err}
+			}
 			return part.Final, nil
 		}
 	}
@@ -376,13 +422,29 @@ func (r *inference) broken(ctx context.Context, a *attempt, err error) *tryError
 	return &tryError{wire: wire.Errorf(wire.CodeFailure, "the worker's connection ended before its answer was complete"), retry: true, lost: true, sent: true}
 }
 
+// chargeFor charges the last part of an answer: of a sealed one only with the
+// worker's part of its receipt.
+func (r *inference) chargeFor(ctx context.Context, a *attempt, part role.Part) *wire.Error {
+	var workerPart []byte
+	if r.sealed != nil {
+		var err *wire.Error
+		workerPart, err = r.checkPart(a, part)
+		if r.workerPart = workerPart; err != nil {
+			r.s.p.log.Error("a worker's answer ends without a good receipt: nothing is charged", "worker", a.w.owner, "err", err)
+			return err
+		}
+	}
+	r.charge(ctx, a, part.Final, workerPart)
+	return nil
+}
+
 // charge caps what a worker claims at the reservation and writes it down.
 // Nothing is signed or told before it is durable.
-func (r *inference) charge(ctx context.Context, a *attempt, f *role.Final) {
+func (r *inference) charge(ctx context.Context, a *attempt, f *role.Final, workerPart []byte) {
 	w := a.w
 	// At this worker's own coefficient the bound is lower than what was
 	// reserved for the dearest one.
-	most := min(r.reserved, pricing.Reserve(len(r.query.Query), int64(r.query.MaxTokens), int64(a.coefficient), r.s.inst.snap.Params.Multipliers))
+	most := min(r.reserved, r.bound(int64(a.coefficient)))
 	if f.Tokens.Total > most {
 		r.s.p.log.Error("a worker claims more than the request can cost: charging the most it can", "worker", w.owner, "claimed", f.Tokens.Total, "charged", most)
 		f.Tokens.Total = most
@@ -395,8 +457,14 @@ func (r *inference) charge(ctx context.Context, a *attempt, f *role.Final) {
 		f.Tokens = pricing.Tokens{}
 		return
 	}
+	note, err := r.note(a, workerPart)
+	if err != nil {
+		r.s.p.log.Error("cannot write a receipt's note: the request is not charged", "err", err)
+		f.Tokens = pricing.Tokens{}
+		return
+	}
 	// The write must not depend on a caller who may be gone.
-	if err := r.s.p.cfg.Ledger.Charge(context.WithoutCancel(ctx), r.s.owner, w.owner, id, f.Tokens.Total); err != nil {
+	if err := r.s.p.cfg.Ledger.Charge(context.WithoutCancel(ctx), r.s.owner, w.owner, id, f.Tokens.Total, note); err != nil {
 		r.s.p.log.Error("cannot write the ledger: the request is not charged", "err", err)
 		f.Tokens = pricing.Tokens{}
 		return
@@ -514,11 +582,20 @@ func (a *attempt) tellCancel() {
 	}
 }
 
+// betterFailure keeps what helps the client most: that a session has to be set
+// up again says more than that somebody else was busy.
+func betterFailure(was, is *wire.Error) *wire.Error {
+	if was != nil && was.Code == wire.CodeUnknownSession {
+		return was
+	}
+	return is
+}
+
 // retryable reports whether a worker's refusal says nothing about the request
 // itself.
 func retryable(err *wire.Error) bool {
 	switch err.Code {
-	case wire.CodeFailure, wire.CodeNotReady:
+	case wire.CodeFailure, wire.CodeNotReady, wire.CodeUnknownSession, wire.CodeSealRefused:
 		return true
 	case wire.CodeError:
 		return err.Text == "too many active queries"

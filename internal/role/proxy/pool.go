@@ -34,6 +34,9 @@ type want struct {
 	maxCoefficient int32
 	// keys: the request is encrypted, so the worker must understand keys.
 	keys bool
+	// candidates are the statements that the request is sealed to: workers with
+	// none of them are no use. nil = it is not sealed.
+	candidates [][32]byte
 	// tried are sessions that failed this request already.
 	tried map[*workerSession]bool
 	// noWait: do not wait for a worker that is not there yet.
@@ -279,6 +282,11 @@ func (m *modelPool) tooDear(want want) (lowest int32, dear bool) {
 func (w *workerSession) free() bool { return w.enabled && !w.refused && w.running < w.limit }
 
 func (w *workerSession) usable(want want) bool {
+	if want.candidates != nil {
+		if _, ok := w.statement(want.candidates); !ok {
+			return false
+		}
+	}
 	return w.enabled && !w.refused && !want.tried[w] && (!want.keys || w.version >= versionKeys) && role.Usable(w.conn) == nil
 }
 

@@ -35,7 +35,9 @@ type Ledger interface {
 	// Charge adds tokens to a client's and a worker's counter and returns
 	// once that is durable. The same id counts once. Peers hear of durable
 	// counts only: one that a crash undid would be a lie they remember.
-	Charge(ctx context.Context, client, worker cocoon.Address, id cocoon.RequestID, tokens int64) error
+	// note is kept with the charge for the receipts that follow from it; "" =
+	// none follows.
+	Charge(ctx context.Context, client, worker cocoon.Address, id cocoon.RequestID, tokens int64, note string) error
 	Client(owner cocoon.Address) channel.Counters
 	Worker(owner cocoon.Address) channel.Counters
 	// Totals returns the sums over all clients, which are those over all
@@ -82,6 +84,15 @@ type Config struct {
 	// AnyModel admits models the root contract does not list from workers that
 	// carry no evidence; for test networks only.
 	AnyModel bool
+	// Sign signs with the node key that sessions prove: sets of workers. nil =
+	// none are offered, so nothing can be sealed.
+	Sign func(message []byte) []byte
+	// Receipts makes and logs the proxy's parts of receipts; nil = there are
+	// none.
+	Receipts Receipts
+	// Now is the time of sets: the newest proven block's, or the clock where
+	// there is no chain; nil = the clock.
+	Now func() time.Time
 	// Wait is how long a request may wait for a free worker; 0 = 10 s.
 	Wait time.Duration
 	// Drain is how long requests may go on after Run's context ended; 0 = 10 s.
@@ -95,6 +106,8 @@ type Proxy struct {
 	cfg  Config
 	log  *slog.Logger
 	pool *pool
+	// offers are what clients can seal to.
+	offers *offers
 
 	mu       sync.Mutex
 	instance *instance
@@ -132,6 +145,9 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Drain == 0 {
 		cfg.Drain = 10 * time.Second
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -139,6 +155,7 @@ func New(cfg Config) (*Proxy, error) {
 		cfg: cfg, log: cfg.Logger, pool: newPool(),
 		accounts: map[cocoon.Address]*account{}, clients: map[*clientSession]struct{}{}, signed: map[signedKey]signedPayment{},
 	}
+	p.offers = newOffers(p)
 	if cfg.Contract.IsZero() {
 		if _, err := p.current(); err != nil {
 			return nil, fmt.Errorf("proxy: %w", err)
@@ -158,6 +175,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	wg.Go(func() { deaf <- p.accept(acceptCtx, serveCtx, &wg, p.cfg.Clients, p.serveClient) })
 	wg.Go(func() { deaf <- p.accept(acceptCtx, serveCtx, &wg, p.cfg.Workers, p.serveWorker) })
 	wg.Go(func() { p.follow(serveCtx) })
+	wg.Go(func() { p.offers.run(serveCtx) })
 	var err error
 	select {
 	case <-ctx.Done():

@@ -50,6 +50,7 @@ type workerSession struct {
 	coefficient      int32
 	running, limit   int32
 	picked           uint64
+	statements       [][32]byte // that requests may be sealed to, newest last
 }
 
 // sessionState is how far a connection's handshake is.
@@ -237,6 +238,7 @@ func (w *workerSession) complete(ctx context.Context, state sessionState, disabl
 		// It was admitted when it connected; what the registry took off its
 		// lists since then, follow did not find in the pool.
 		w.p.judge(w)
+		w.p.offers.look(ctx)
 		w.p.log.Info("worker connected", "model", w.model.Base(), "owner", w.owner, "coefficient", w.coefficient, "verdict", w.conn.Peer.Kind, "level", w.conn.Peer.Level)
 	})
 	return &schema.WorkerProxyHandshakeCompleted{}, nil

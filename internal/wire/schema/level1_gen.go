@@ -1092,22 +1092,26 @@ func (o *CocoonGetReceipt) DecodeTL(r *tl.Reader) {
 type CocoonReceipt struct {
 	RequestID [32]byte
 	Part      []byte
+	Worker    []byte
 }
 
-func (*CocoonReceipt) TLID() uint32       { return 0x769bd2ba }
+func (*CocoonReceipt) TLID() uint32       { return 0xc9670d88 }
 func (*CocoonReceipt) TLName() string     { return "cocoon.receipt" }
 func (*CocoonReceipt) isCocoonFrameType() {}
 func (o *CocoonReceipt) SizeTL() int {
 	n := 32
 	n += tl.BytesSize(len(o.Part))
+	n += tl.BytesSize(len(o.Worker))
 	return n
 }
 func (o *CocoonReceipt) AppendTL(b []byte) []byte {
 	b = append(b, o.RequestID[:]...)
 	b = tl.AppendBytes(b, o.Part)
+	b = tl.AppendBytes(b, o.Worker)
 	return b
 }
 func (o *CocoonReceipt) DecodeTL(r *tl.Reader) {
 	o.RequestID = r.Int256()
 	o.Part = r.Bytes()
+	o.Worker = r.Bytes()
 }

@@ -803,7 +803,7 @@ func decodeBare(id uint32, r *tl.Reader) Object {
 		o := new(CocoonGetReceipt)
 		o.DecodeTL(r)
 		return o
-	case 0x769bd2ba:
+	case 0xc9670d88:
 		o := new(CocoonReceipt)
 		o.DecodeTL(r)
 		return o
