@@ -8,12 +8,13 @@ import (
 	"sync"
 )
 
-// smallHeap is what a role's heap may grow to before it is collected. By Go's
-// own rule the two megabytes that live in a role would be marked for every four
-// that are made, a hundred times a second under load; by this one a role with
-// little takes some megabytes more, and a role with much takes nothing more.
-// Beyond this the caches of a processor miss more than the collector costs.
-// goHeap is what Go lets a heap grow to in any case, at 100 percent.
+// smallHeap is what a role's heap may grow to before it is collected, if twice
+// of what lives in it is less. Go's own rule would mark the two megabytes that
+// live in a quiet role for every four that are made, a hundred times a second
+// under load, and let the garbage of a role with many streams grow by the size
+// of their stacks as well. Beyond this the caches of a processor miss more than
+// the collector costs. goHeap is what Go lets a heap grow to in any case, at 100
+// percent.
 const (
 	smallHeap = 10 << 20
 	goHeap    = 4 << 20
@@ -29,12 +30,12 @@ var spareCollections = sync.OnceFunc(func() {
 
 // tuneCollector sets how far the heap may grow, now and after each collection.
 func tuneCollector(last int) {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	percent := 100
-	if n := int64(live[0].Value.Uint64()); n < smallHeap/2 {
-		percent = int(min(100*(smallHeap-n)/max(n, 1), 100*smallHeap/goHeap))
-	}
+	at := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(at)
+	live, stacks := int64(at[0].Value.Uint64()), int64(at[1].Value.Uint64())
+	// Go adds percent of both to what lives.
+	percent := int(100 * max(live, smallHeap-live) / max(live+stacks, 1))
+	percent = max(25, min(percent, 100*smallHeap/goHeap))
 	// Setting it stops the program for a moment; near the old value is near enough.
 	if d := percent - last; d*8 > last || -d*8 > last {
 		debug.SetGCPercent(percent)

@@ -30,8 +30,8 @@ func TestSpareCollections(t *testing.T) {
 		t.Errorf("GC percent is %d", percent())
 	}
 	collect(func(p int) bool { return p > 150 })
-	much := make([]byte, smallHeap)
-	collect(func(p int) bool { return p == 100 })
+	much := make([]byte, 4*smallHeap)
+	collect(func(p int) bool { return p > 60 && p <= 100 })
 	runtime.KeepAlive(much)
 	collect(func(p int) bool { return p > 150 })
 }

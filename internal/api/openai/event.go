@@ -255,8 +255,9 @@ type window struct {
 	r          io.Reader
 	max        int
 	buf        []byte
-	start, end int // unread bytes
-	taken      int // bytes handed out, dropped by the next drop
+	start, end int  // unread bytes
+	taken      int  // bytes handed out, dropped by the next drop
+	full       bool // the last read filled all the room there was
 	err        error
 }
 
@@ -289,8 +290,10 @@ func (w *window) fill() error {
 		copy(w.buf, w.buf[w.start:w.end])
 		w.start, w.end = 0, w.end-w.start
 	}
-	if len(w.buf)-w.end < 512 {
-		grown := make([]byte, max(4096, 2*len(w.buf)))
+	// A reader that fills what it is given has more; one of paced events can do
+	// with little.
+	if len(w.buf)-w.end < 512 || w.full && len(w.buf) < 16<<10 {
+		grown := make([]byte, max(1024, 2*len(w.buf)))
 		copy(grown, w.buf[:w.end])
 		w.buf = grown
 	}
@@ -304,6 +307,7 @@ func (w *window) fill() error {
 			n, err = 0, errors.New("reader returned an impossible count")
 		}
 		w.end += n
+		w.full = n == len(room)
 		w.err = err
 		if n > 0 {
 			return nil
