@@ -377,6 +377,8 @@ type status struct {
 		Restarts int    `json:"restarts"`
 		Alive    bool   `json:"alive"`
 		Error    string `json:"error"`
+
+		Suspended []json.RawMessage `json:"suspended_proxies"`
 	} `json:"children"`
 	Paid    int64 `json:"paid_nano"`
 	Kept    int64 `json:"kept_nano"`
@@ -396,6 +398,11 @@ func (n *network) status() status {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
 		n.t.Fatalf("cocoon status --json: %v in %s", err, out)
+	}
+	for _, c := range s.Children {
+		if len(c.Suspended) > 0 {
+			n.t.Errorf("%s suspended an honest proxy: %s", c.Name, c.Suspended)
+		}
 	}
 	if s.Paid != s.Kept+s.Earned+s.Pending {
 		n.t.Errorf("paid %d nano is not kept %d + earned %d + pending %d", s.Paid, s.Kept, s.Earned, s.Pending)
@@ -425,7 +432,30 @@ func (n *network) quiet() status {
 		}
 		return running == 0 && st.Queries == st.Success+st.Failed+st.Cancelled
 	})
+	n.explained()
 	return n.status()
+}
+
+// explained demands that the client's own requests explain what its proxy
+// counts: a step that they do not would suspend the proxy in a few seconds.
+func (n *network) explained() {
+	n.t.Helper()
+	var st struct {
+		Connections []struct {
+			Named     int64 `json:"tokens_used_proxy_max"`
+			Explained int64 `json:"tokens_explained_max"`
+		} `json:"proxy_connections"`
+	}
+	_, _, body, err := get(n.children()["client"].Status + "/jsonstats")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	unmarshal(n.t, body, &st)
+	for _, c := range st.Connections {
+		if c.Named > c.Explained {
+			n.t.Errorf("the proxy counts %d tokens, the client explains %d", c.Named, c.Explained)
+		}
+	}
 }
 
 // startEngine serves a stand-in for an engine and returns the arguments that

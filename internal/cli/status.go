@@ -40,6 +40,8 @@ type childReport struct {
 	node.Child
 	Alive bool   `json:"alive"`
 	Error string `json:"error,omitempty"`
+	// Suspended are the proxies that a client stopped using over money.
+	Suspended []client.Suspension `json:"suspended_proxies,omitempty"`
 
 	client *client.Stats
 	proxy  *proxy.Stats
@@ -92,6 +94,9 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 			cr.Error = err.Error()
 		} else {
 			cr.Alive = true
+		}
+		if cr.client != nil {
+			cr.Suspended = cr.client.Suspended
 		}
 		r.Children = append(r.Children, cr)
 	}
@@ -149,6 +154,9 @@ func (r *statusReport) print(out io.Writer) error {
 			if len(c.client.Connections) == 0 {
 				state = "no proxy connected"
 			}
+			if n := len(c.client.Suspended); n > 0 {
+				state += fmt.Sprintf(", %d proxy suspended", n)
+			}
 		case c.proxy != nil:
 			queries, failed = c.proxy.Queries, c.proxy.Failed
 			state = fmt.Sprintf("%d worker(s), %d client(s)", len(c.proxy.Workers), len(c.proxy.Clients))
@@ -164,5 +172,11 @@ func (r *statusReport) print(out io.Writer) error {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n", c.Name, c.Pid, state, queries, failed, c.Restarts)
 	}
 	fmt.Fprintf(w, "\npaid\t%s\n  to workers\t%s\n  kept by proxies\t%s\n  pending\t%s\n", r.Paid, r.Earned, r.Kept, r.Pending)
+	for _, c := range r.Children {
+		for _, p := range c.Suspended {
+			fmt.Fprintf(w, "\nSUSPENDED  proxy %s, since %s: it counts %d tokens (%s) that no request of %s explains.\n  %s.\n",
+				p.Endpoint, p.Since.Format(time.DateTime), p.Unexplained, coins.Nano(p.Nano), c.Name, p.Remedy)
+		}
+	}
 	return w.Flush()
 }

@@ -47,6 +47,10 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
+	suspended, err := openSuspensions(c.Runtime.Dir, ch.networkID())
+	if err != nil {
+		return err
+	}
 	admit := c.Measured.admit(role.AdmitProxy)
 	book, err := openViews(ctx, c, log)
 	if err != nil {
@@ -67,7 +71,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 			}
 			return admit(s, p)
 		},
-		Pin: known.confirm, Level0Login: c.Measured.Level0Login,
+		Pin: known.confirm, Suspensions: suspended, Level0Login: c.Measured.Level0Login,
 		MaxCoefficient: c.Runtime.MaxCoefficient, Timeout: c.Runtime.timeout(), Logger: log,
 	}
 	parts := ch.parts()
@@ -77,7 +81,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		if err != nil {
 			return err
 		}
-		if settler, err = newClientSettler(c, ch, w, book, secret, log); err != nil {
+		if settler, err = newClientSettler(c, ch, w, book, secret, suspended, log); err != nil {
 			return err
 		}
 		// The owner of a client contract is the node wallet, not the person's.
@@ -124,7 +128,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 }
 
 // newClientSettler reads how much the client deposits by itself.
-func newClientSettler(c *Config, ch *chain, w *wallet.Wallet, book *views, secret func(cocoon.Address) string, log *slog.Logger) (*settle.Client, error) {
+func newClientSettler(c *Config, ch *chain, w *wallet.Wallet, book *views, secret func(cocoon.Address) string, suspended *suspensions, log *slog.Logger) (*settle.Client, error) {
 	budget, err := amount("budget", c.Runtime.Budget)
 	if err != nil {
 		return nil, err
@@ -137,6 +141,7 @@ func newClientSettler(c *Config, ch *chain, w *wallet.Wallet, book *views, secre
 		Config: ch.settling(c, w, log), Policy: settle.ClientPolicy{TopUp: topUp, Budget: budget}, Source: ch, Views: book,
 		PoolCodes:  [][32]byte{contracts.Hashes()["proxy"]},
 		SecretHash: func(contract cocoon.Address) [32]byte { return sha256.Sum256([]byte(secret(contract))) },
+		Suspended:  suspended.Suspended,
 	})
 }
 

@@ -38,6 +38,11 @@ import (
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
 )
 
+var testClientOwner = cocoon.Address{Hash: [32]byte{3}}
+
+// testPatience is how long a counter may stay unexplained.
+const testPatience = 300 * time.Millisecond
+
 // testNet is a whole network in one process: real roles over RA-TLS on
 // loopback with simulated evidence, a stand-in for the engine.
 type testNet struct {
@@ -54,9 +59,11 @@ type testNet struct {
 	stopProxy            func()
 	workersLn, clientsLn string
 
-	client  *client.Client
-	gateway *httptest.Server
-	level0  bool
+	client    *client.Client
+	clientDir string
+	gateway   *httptest.Server
+	level0    bool
+	stopRole  func() // the client's, and its book
 }
 
 func startNet(t *testing.T, opts ...func(*testNet)) *testNet {
@@ -196,18 +203,30 @@ func (n *testNet) startClient() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	b, err := openViews(context.Background(), &Config{Runtime: Runtime{Dir: n.t.TempDir()}}, n.log)
+	if n.clientDir == "" {
+		n.clientDir = n.t.TempDir()
+	}
+	b, err := openViews(context.Background(), &Config{Runtime: Runtime{Dir: n.clientDir}}, n.log)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	n.t.Cleanup(func() { _ = b.close() })
+	shut := sync.OnceFunc(func() { _ = b.close() })
+	n.t.Cleanup(shut)
+	suspended, err := openSuspensions(n.clientDir, [32]byte{1})
+	if err != nil {
+		n.t.Fatal(err)
+	}
 	n.client, err = client.New(client.Config{
-		Owner: cocoon.Address{Hash: [32]byte{3}}, IsTest: true, Source: n.holder, Dialer: dial, Book: b, Registrar: fakeRegistrar{}, Logger: n.log,
+		Owner: testClientOwner, IsTest: true, Source: n.holder, Dialer: dial, Book: b, Registrar: fakeRegistrar{}, Suspensions: suspended, Patience: testPatience, Logger: n.log,
 	})
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	n.run(n.client.Run)
+	stop := n.run(n.client.Run)
+	n.stopRole = func() {
+		stop()
+		shut()
+	}
 	gw, err := api.New(api.Config{Backend: n.client, Logger: n.log})
 	if err != nil {
 		n.t.Fatal(err)

@@ -283,35 +283,103 @@ func TestView(t *testing.T) {
 	}
 }
 
-func TestViewCounts(t *testing.T) {
-	var v View
-	v, err := v.Count(10)
+func TestRestoredView(t *testing.T) {
+	v, err := View{}.Hear(Report{payment(3), true, 5, 15})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v, err = v.Hear(Report{nil, true, 0, 15}); err != nil || v.Ahead() != 5 {
-		t.Errorf("ahead %d, %v", v.Ahead(), err)
-	}
-	if v = v.Adopt(); v.Ahead() != 0 || v.Own() != 15 {
-		t.Errorf("adopted %+v", v)
-	}
-	if _, err := v.Count(-1); !errors.Is(err, ErrCounters) {
-		t.Errorf("negative count: %v", err)
-	}
-	if _, err := v.Count(math.MaxInt64); !errors.Is(err, ErrCounters) {
-		t.Errorf("overflow: %v", err)
-	}
-	back, err := Restore(v.Best(), v.Heard(), v.Own())
-	if err != nil || back.Heard() != v.Heard() || back.Own() != v.Own() {
+	back, err := Restore(v.Best(), v.Heard())
+	if err != nil || back.Heard() != v.Heard() || back.Best().Tokens != 3 {
 		t.Errorf("restored %+v, %v", back, err)
 	}
 	for _, bad := range []struct {
 		best  int64
 		heard Counters
-		own   int64
-	}{{2, Counters{1, 1, 1}, 0}, {0, Counters{1, 2, 3}, 0}, {0, Counters{}, -1}} {
-		if _, err := Restore(SignedPayment{Tokens: bad.best}, bad.heard, bad.own); !errors.Is(err, ErrCounters) {
+	}{{2, Counters{1, 1, 1}}, {0, Counters{1, 2, 3}}} {
+		if _, err := Restore(SignedPayment{Tokens: bad.best}, bad.heard); !errors.Is(err, ErrCounters) {
 			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+func TestTally(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		t           Tally
+		unexplained int64
+	}{
+		{"nothing", Tally{}, 0},
+		{"charged without a request", NewTally(0).Hear(7), 7},
+		{"an open request explains what it can cost", NewTally(0).Begin(10).Hear(10), 0},
+		{"and no more", NewTally(0).Begin(10).Hear(11), 1},
+		{"what was told", NewTally(0).Begin(10).End(10, 4).Hear(4), 0},
+		{"more than was told", NewTally(0).Begin(10).Hear(5).End(10, 4), 1},
+		{"told more than it can cost", NewTally(0).Begin(10).End(10, 100).Hear(100), 90},
+		{"a negative cost takes nothing back", NewTally(5).Begin(10).End(10, -5).Hear(5), 0},
+		{"a lost answer counts for the most", NewTally(0).Begin(10).End(10, 10).Hear(9), 0},
+		{"what an earlier run may owe", NewTally(30).Hear(30), 0},
+		{"a lower counter takes nothing back", NewTally(0).Hear(9).Hear(2), 9},
+		{"accepted", NewTally(3).Hear(9).Accept(), 0},
+		{"only once", NewTally(3).Hear(9).Accept().Hear(10), 1},
+		{"no overflow", NewTally(math.MaxInt64).Begin(math.MaxInt64).Begin(math.MaxInt64).Hear(math.MaxInt64), 0},
+	} {
+		if got := c.t.Unexplained(); got != c.unexplained {
+			t.Errorf("%s: %d unexplained, want %d (%+v)", c.name, got, c.unexplained, c.t)
+		}
+	}
+}
+
+// TestTallyIsFair runs random requests at an honest proxy, with answers that
+// are lost, late or overtaken, and restarts of the client: the limit that was
+// on disk before each request is all that is left then. Nothing is ever
+// unexplained; and a single token more than the limit is.
+func TestTallyIsFair(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		type request struct{ bound, cost int64 }
+		var owed int64 // the proxy's counter
+		var tally Tally
+		var open []request
+		disk := int64(0)
+		for range 200 {
+			switch r.IntN(6) {
+			case 0, 1:
+				b := r.Int64N(100) + 1
+				tally = tally.Begin(b)
+				disk = max(disk, tally.Limit())
+				open = append(open, request{b, r.Int64N(b + 1)})
+			case 2, 3: // told, before or after the counter was
+				if n := len(open); n > 0 {
+					q := open[n-1]
+					open = open[:n-1]
+					owed += q.cost
+					if r.IntN(2) == 0 {
+						tally = tally.Hear(owed)
+					}
+					tally = tally.End(q.bound, q.cost)
+				}
+			case 4: // charged and lost
+				if n := len(open); n > 0 {
+					q := open[n-1]
+					open = open[:n-1]
+					owed += q.cost
+					tally = tally.End(q.bound, q.bound)
+				}
+			case 5: // killed
+				if r.IntN(10) == 0 {
+					for _, q := range open {
+						owed += q.cost
+					}
+					open, tally = nil, NewTally(disk)
+				}
+			}
+			tally = tally.Hear(owed)
+			if n := tally.Unexplained(); n != 0 {
+				t.Fatalf("%d tokens of an honest proxy are unexplained: %+v", n, tally)
+			}
+		}
+		if tally.Hear(tally.Limit()+1).Unexplained() != 1 {
+			t.Fatalf("a token beyond the limit is not seen: %+v", tally)
 		}
 	}
 }

@@ -2,7 +2,7 @@
 // still spend at a proxy, what a worker has earned there, and what either has
 // heard and holds signed from the proxy.
 //
-// Owns: Counters, ClientBook, WorkerBook, View; the rules which counter may
+// Owns: Counters, ClientBook, WorkerBook, View, Tally; the rules which counter may
 // move when.
 // Imports: coins.
 // Trust: amounts from peers and from the chain are checked here; signatures

@@ -3,7 +3,6 @@ package channel
 import (
 	"errors"
 	"fmt"
-	"math"
 )
 
 // ErrCounterBack says that a proxy names a lower counter than before. A
@@ -28,23 +27,22 @@ type Report struct {
 }
 
 // View is what a client or a worker knows of its channel at one proxy
-// contract: the best payment it holds, the highest counters it heard, and its
-// own count. The zero value is a new channel.
+// contract: the best payment it holds and the highest counters it heard. The
+// zero value is a new channel.
 type View struct {
 	best  SignedPayment
 	heard Counters
-	own   int64
 }
 
 // Restore returns the view that was stored earlier.
-func Restore(best SignedPayment, heard Counters, own int64) (View, error) {
+func Restore(best SignedPayment, heard Counters) (View, error) {
 	if err := heard.Check(); err != nil {
 		return View{}, err
 	}
-	if best.Tokens < 0 || best.Tokens > heard.Committed || own < 0 {
-		return View{}, fmt.Errorf("%w: a payment of %d tokens, %d committed, own count %d", ErrCounters, best.Tokens, heard.Committed, own)
+	if best.Tokens < 0 || best.Tokens > heard.Committed {
+		return View{}, fmt.Errorf("%w: a payment of %d tokens, %d committed", ErrCounters, best.Tokens, heard.Committed)
 	}
-	return View{best, heard, own}, nil
+	return View{best, heard}, nil
 }
 
 // Best returns the payment with the highest counter; zero if there is none.
@@ -53,19 +51,6 @@ func (v View) Best() SignedPayment { return v.best }
 // Heard returns the highest counters the proxy named. Committed is that of
 // the best payment.
 func (v View) Heard() Counters { return v.heard }
-
-// Own returns our own count since the channel began.
-func (v View) Own() int64 { return v.own }
-
-// Count adds one request's tokens to our own count: what a worker reported,
-// what a client was told.
-func (v View) Count(tokens int64) (View, error) {
-	if tokens < 0 || tokens > math.MaxInt64-v.own {
-		return v, fmt.Errorf("%w: %d tokens on top of %d", ErrCounters, tokens, v.own)
-	}
-	v.own += tokens
-	return v, nil
-}
 
 // Hear takes in what the proxy says. Whatever is higher than before is kept,
 // even if the rest is refused: a valid payment is worth money. It fails with
@@ -99,17 +84,4 @@ func (v View) Hear(r Report) (View, error) {
 		v.heard = v.heard.max(Counters{r.Payment.Tokens, r.Payment.Tokens, r.Payment.Tokens})
 	}
 	return v, err
-}
-
-// Ahead returns by how many tokens the proxy's count exceeds our own: for a
-// client, tokens it is asked to pay and never saw; negative for a worker that
-// was not credited. It is meaningful from the start of a channel, or after
-// Adopt.
-func (v View) Ahead() int64 { return v.heard.Used - v.own }
-
-// Adopt sets our own count to the proxy's, for a channel whose history was
-// lost. Whoever calls it accepts what the proxy says so far.
-func (v View) Adopt() View {
-	v.own = v.heard.Used
-	return v
 }

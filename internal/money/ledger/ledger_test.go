@@ -532,11 +532,14 @@ func TestViews(t *testing.T) {
 		var err error
 		view, err = view.Hear(channel.Report{Payment: &channel.SignedPayment{Tokens: n, Data: []byte("payment")}, HasCounters: true, Durable: n + 1, Used: n + 2})
 		must(t, err)
-		view, err = view.Count(3)
-		must(t, err)
+		must(t, v.PutLimit(ctx, owner(1), 3*n))
 		must(t, v.Put(ctx, owner(1), view))
 	}
 	must(t, v.Put(ctx, owner(2), channel.View{}))
+	must(t, v.PutLimit(ctx, owner(4), 0))
+	if err := v.PutLimit(ctx, owner(1), -1); err == nil {
+		t.Error("a negative limit was stored")
+	}
 	large, err := view.Hear(channel.Report{Payment: &channel.SignedPayment{Tokens: 1000, Data: make([]byte, maxPayment+1)}})
 	must(t, err)
 	if err := v.Put(ctx, owner(3), large); err == nil {
@@ -551,14 +554,23 @@ func TestViews(t *testing.T) {
 	v, stop = start()
 	defer stop()
 	got := v.View(owner(1))
-	if got.Heard() != view.Heard() || got.Own() != view.Own() || got.Best().Tokens != 19 || string(got.Best().Data) != "payment" {
+	if got.Heard() != view.Heard() || got.Best().Tokens != 19 || string(got.Best().Data) != "payment" {
 		t.Errorf("restored %+v", got)
 	}
 	if list := v.Contracts(); len(list) != 2 || list[0] != owner(1) || list[1] != owner(2) {
 		t.Errorf("contracts %v", list)
 	}
-	if v.View(owner(9)).Own() != 0 {
+	if v.View(owner(9)).Heard() != (channel.Counters{}) {
 		t.Error("an unknown contract has a view")
+	}
+	if n, err := v.Limit(owner(1)); err != nil || n != 57 {
+		t.Errorf("limit %d, %v", n, err)
+	}
+	if n, err := v.Limit(owner(4)); err != nil || n != 0 {
+		t.Errorf("limit of one that has asked for nothing: %d, %v", n, err)
+	}
+	if _, err := v.Limit(owner(2)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("limit of one that was never counted: %v", err)
 	}
 }
 
@@ -607,9 +619,9 @@ func FuzzJournal(f *testing.F) {
 func FuzzViews(f *testing.F) {
 	v, err := channel.View{}.Hear(channel.Report{Payment: &channel.SignedPayment{Tokens: 5, Data: []byte{1}}})
 	must(f, err)
-	f.Add(appendView(nil, owner(1), v))
+	f.Add(appendLimit(appendView(nil, owner(1), v), owner(2), 77))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &views{m: map[cocoon.Address]channel.View{}}
+		s := newViews()
 		d := &decoder{b: b}
 		for d.more() {
 			if s.apply(d) != nil || d.err != nil {

@@ -29,6 +29,7 @@ const (
 	recTaken       = 15 // notes up to a number were taken
 	recOutbox      = 16 // a charge in the outbox; snapshots only
 	recNotes       = 17 // number of notes so far; snapshots only
+	recLimit       = 18 // Views: the most a client's requests can have cost at one contract
 )
 
 var errRecord = errors.New("unreadable record")

@@ -24,7 +24,12 @@ type Views struct {
 
 // views is the state of the journal.
 type views struct {
-	m map[cocoon.Address]channel.View // by client or worker contract
+	m      map[cocoon.Address]channel.View // by client or worker contract
+	limits map[cocoon.Address]int64        // by client contract
+}
+
+func newViews() *views {
+	return &views{map[cocoon.Address]channel.View{}, map[cocoon.Address]int64{}}
 }
 
 // OpenViews opens the store in dir, locked against other processes. Commands
@@ -43,7 +48,7 @@ func OpenViews(dir string, c Config) (*Views, error) {
 }
 
 func openViews(fs storage, c Config) (*Views, error) {
-	s := &views{m: map[cocoon.Address]channel.View{}}
+	s := newViews()
 	j, err := openJournal(fs, "cocoon views 1", cocoon.Address{}, c.Key, c.CompactAfter, c.Log, s)
 	if err != nil {
 		return nil, err
@@ -80,6 +85,32 @@ func (v *Views) Put(ctx context.Context, contract cocoon.Address, view channel.V
 	})
 }
 
+// Limit returns the most that a client's requests can have cost at a contract,
+// as stored last; ErrNotFound if nothing was counted there yet.
+func (v *Views) Limit(contract cocoon.Address) (int64, error) {
+	v.j.mu.RLock()
+	defer v.j.mu.RUnlock()
+	n, ok := v.s.limits[contract]
+	if !ok {
+		return 0, fmt.Errorf("%w: requests at client contract %v", ErrNotFound, contract)
+	}
+	return n, nil
+}
+
+// PutLimit replaces that and returns when it is durable.
+func (v *Views) PutLimit(ctx context.Context, contract cocoon.Address, tokens int64) error {
+	if tokens < 0 {
+		return fmt.Errorf("ledger: a limit of %d tokens", tokens)
+	}
+	return v.j.submit(ctx, func(buf []byte) ([]byte, error) {
+		v.s.limits[contract] = tokens
+		return appendLimit(buf, contract, tokens), nil
+	})
+}
+
+// ErrNotFound says that the store holds no such entry.
+var ErrNotFound = errors.New("nothing is stored")
+
 // Contracts returns the contracts of which anything is known, in order.
 func (v *Views) Contracts() []cocoon.Address {
 	v.j.mu.RLock()
@@ -90,22 +121,35 @@ func (v *Views) Contracts() []cocoon.Address {
 func appendView(b []byte, contract cocoon.Address, v channel.View) []byte {
 	best, heard := v.Best(), v.Heard()
 	b = appendBytes(appendInt(appendAddress(append(b, recView), contract), best.Tokens), best.Data)
-	return appendInt(appendInt(appendInt(appendInt(b, heard.Used), heard.Durable), heard.Committed), v.Own())
+	b = appendInt(appendInt(appendInt(b, heard.Used), heard.Durable), heard.Committed)
+	return appendInt(b, 0) // was a count that nobody read
+}
+
+func appendLimit(b []byte, contract cocoon.Address, tokens int64) []byte {
+	return appendInt(appendAddress(append(b, recLimit), contract), tokens)
 }
 
 // apply implements machine.
 func (s *views) apply(d *decoder) error {
-	if kind := d.u8(); kind != recView {
+	switch kind := d.u8(); kind {
+	case recView:
+	case recLimit:
+		contract, tokens := d.address(), d.int()
+		if d.err == nil {
+			s.limits[contract] = tokens
+		}
+		return d.err
+	default:
 		return fmt.Errorf("%w (record kind %d)", ErrNewer, kind)
 	}
 	contract := d.address()
 	best := channel.SignedPayment{Tokens: d.int(), Data: d.bytes(maxPayment)}
 	heard := channel.Counters{Used: d.int(), Durable: d.int(), Committed: d.int()}
-	own := d.int()
+	d.int()
 	if d.err != nil {
 		return d.err
 	}
-	v, err := channel.Restore(best, heard, own)
+	v, err := channel.Restore(best, heard)
 	if err != nil {
 		return err
 	}
@@ -117,6 +161,11 @@ func (s *views) apply(d *decoder) error {
 func (s *views) snapshot(emit func([]byte) error) error {
 	for _, contract := range slices.SortedFunc(maps.Keys(s.m), compareAddresses) {
 		if err := emit(appendView(nil, contract, s.m[contract])); err != nil {
+			return err
+		}
+	}
+	for _, contract := range slices.SortedFunc(maps.Keys(s.limits), compareAddresses) {
+		if err := emit(appendLimit(nil, contract, s.limits[contract])); err != nil {
 			return err
 		}
 	}

@@ -35,6 +35,9 @@ type ClientConfig struct {
 	// SecretHash is SHA-256 of the secret the client logs in with by means of a
 	// client contract; each has its own (level1 3). Required.
 	SecretHash func(contract cocoon.Address) [32]byte
+	// Suspended says that the proxy with a contract key gets no more money by
+	// itself; nil = none.
+	Suspended func(proxyKey [32]byte) bool
 }
 
 // Client settles the contracts of one client wallet.
@@ -281,6 +284,7 @@ func (c *Client) observe(ctx context.Context, snap *registry.Snapshot, contract,
 	if s.Proxy, err = bindings.DecodeProxy(acc.Data); err != nil {
 		return s, err
 	}
+	s.Suspended = c.cfg.Suspended != nil && c.cfg.Suspended(s.Proxy.Key)
 	code, err := bindings.Hash(acc.Code)
 	if err != nil {
 		return s, err

@@ -38,6 +38,9 @@ type ClientState struct {
 	// OutdatedSince is when the root's params left this contract behind; zero
 	// = they did not.
 	OutdatedSince time.Time
+	// Suspended says that the proxy charged what no request explains: nothing
+	// more is deposited there.
+	Suspended bool
 	// Leave says that the owner wants his money back.
 	Leave bool
 	// Settle submits every signed payment that is worth anything.
@@ -53,7 +56,7 @@ func PlanClient(s ClientState) []Action {
 	proxyOpen := s.Proxy != nil && s.Proxy.State == bindings.Open
 	c := s.Storage
 	if c == nil {
-		if s.Wanted && proxyOpen && s.Policy.Budget > 0 {
+		if s.Wanted && proxyOpen && s.Policy.Budget > 0 && !s.Suspended {
 			return []Action{{Kind: Deploy, To: s.Contract, Value: deployClientValue, Init: true}}
 		}
 		return nil
@@ -86,7 +89,7 @@ func PlanClient(s ClientState) []Action {
 	if c.SecretHash != s.SecretHash {
 		return act(ChangeSecret, clientValue, 0)
 	}
-	if c.Balance < c.Stake/2 {
+	if c.Balance < c.Stake/2 && !s.Suspended {
 		if amount := topUp(s); amount > 0 {
 			return act(TopUp, clientValue+amount, amount)
 		}

@@ -38,6 +38,11 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoeff
 		b.stop()
 		return nil, true, openai.Unavailable("The connection to the proxy ended.")
 	}
+	if err := s.owe(ctx, id, pricing.Reserve(len(query), int64(call.MaxTokens), int64(maxCoefficient), s.snap.Params.Multipliers)); err != nil {
+		b.Close()
+		s.c.log.Error("a request cannot be counted, and is not sent", "err", err)
+		return nil, false, openai.Internal()
+	}
 	timeout := 0.95 * time.Until(deadline).Seconds()
 	m := &schema.ClientRunQueryEx{
 		ModelName: call.Model, Query: query, MaxCoefficient: maxCoefficient, MaxTokens: call.MaxTokens,

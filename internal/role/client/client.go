@@ -25,11 +25,16 @@ import (
 	"github.com/cocoon-network/cocoon/internal/tee"
 )
 
-// Book remembers, per client contract, the best payment the proxy signed and
-// the counters it named. Put returns once that is durable.
+// Book remembers, per client contract, the best payment the proxy signed, the
+// counters it named, and what our own requests can have cost. Put and PutLimit
+// return once that is durable.
 type Book interface {
 	View(contract cocoon.Address) channel.View
 	Put(ctx context.Context, contract cocoon.Address, v channel.View) error
+	// Limit is the most that our requests can have cost at a contract, as
+	// PutLimit stored it; an error if nothing was counted there.
+	Limit(contract cocoon.Address) (int64, error)
+	PutLimit(ctx context.Context, contract cocoon.Address, tokens int64) error
 }
 
 // Registrar registers this client at a proxy contract on chain: what a Long
@@ -60,6 +65,12 @@ type Config struct {
 	// Pin remembers who a proxy's endpoint is, and refuses another one, before
 	// anything is logged in there; nil = nothing is remembered.
 	Pin func(tee.Peer, role.ProxyIdentity) error
+	// Suspensions remembers proxies that charged what no request explains; nil =
+	// for as long as the process lives.
+	Suspensions Suspensions
+	// Patience is how long a counter may stay unexplained: the part that
+	// explains it may be behind it on its way; 0 = 5 s.
+	Patience time.Duration
 	// Level0Login lets the client log in at proxies that proved neither their
 	// contract key nor real hardware.
 	Level0Login bool
@@ -81,6 +92,9 @@ type Client struct {
 	mu       sync.Mutex
 	sessions map[*session]struct{} // ready ones
 	changed  chan struct{}         // closed when sessions changes
+	// What is owed where, by client contract; who is suspended, by contract key.
+	reckonings map[cocoon.Address]*reckoning
+	suspended  map[[32]byte]bool
 
 	stats role.Counters
 }
@@ -89,6 +103,8 @@ type Client struct {
 const (
 	defaultMaxCoefficient = 4000
 	defaultTimeout        = 120 * time.Second
+	// Of our own protocol (docs/protocol.md, reconciliation).
+	defaultPatience = 5 * time.Second
 )
 
 // New checks cfg and makes a Client.
@@ -112,10 +128,19 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Admit == nil {
 		cfg.Admit = role.AdmitProxy
 	}
+	if cfg.Patience == 0 {
+		cfg.Patience = defaultPatience
+	}
+	if cfg.Suspensions == nil {
+		cfg.Suspensions = noSuspensions{}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{cfg: cfg, log: cfg.Logger, sessions: map[*session]struct{}{}, changed: make(chan struct{})}
+	c := &Client{
+		cfg: cfg, log: cfg.Logger, sessions: map[*session]struct{}{}, changed: make(chan struct{}),
+		reckonings: map[cocoon.Address]*reckoning{}, suspended: map[[32]byte]bool{},
+	}
 	c.keeper = role.NewKeeper(role.KeeperConfig{
 		Count:   cfg.Proxies,
 		Source:  cfg.Source,
@@ -129,7 +154,17 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Run keeps the connections until ctx ends.
-func (c *Client) Run(ctx context.Context) error { return c.keeper.Run(ctx) }
+func (c *Client) Run(ctx context.Context) error {
+	err := c.keeper.Run(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.reckonings {
+		if err := r.close(context.WithoutCancel(ctx)); err != nil {
+			c.log.Warn("the exact count of requests was not stored: the next start counts them with the most they can cost", "contract", r.contract, "err", err)
+		}
+	}
+	return err
+}
 
 // Ready reports whether a proxy is at hand.
 func (c *Client) Ready() bool {
@@ -141,6 +176,10 @@ func (c *Client) Ready() bool {
 func (c *Client) add(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.suspended[s.proxyKey] {
+		close(s.retired)
+		return
+	}
 	c.sessions[s] = struct{}{}
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -289,6 +328,8 @@ func (c *Client) Models(ctx context.Context) ([]api.Model, error) {
 type Stats struct {
 	Owner       string           `json:"owner_address"`
 	Connections []ConnectionStat `json:"proxy_connections"`
+	// Suspended are proxies that charged what no request of ours explains.
+	Suspended []Suspension `json:"suspended_proxies"`
 	role.CounterStats
 }
 
@@ -304,13 +345,17 @@ type ConnectionStat struct {
 	// TokensUsed is the highest counter the proxy named; Nano its price.
 	TokensUsed int64  `json:"tokens_used_proxy_max"`
 	PaidNano   uint64 `json:"paid_nano"`
+	// ExplainedTokens is the most that our own requests can have cost there;
+	// what TokensUsed exceeds it by suspends the proxy in a moment.
+	ExplainedTokens int64 `json:"tokens_explained_max"`
 }
 
 // Stats returns the state now.
 func (c *Client) Stats() Stats {
+	suspended := append([]Suspension{}, c.cfg.Suspensions.List()...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := Stats{Owner: c.cfg.Owner.Friendly(false, c.cfg.TestOnly), CounterStats: c.stats.Stats(), Connections: []ConnectionStat{}}
+	st := Stats{Owner: c.cfg.Owner.Friendly(false, c.cfg.TestOnly), CounterStats: c.stats.Stats(), Connections: []ConnectionStat{}, Suspended: suspended}
 	for s := range c.sessions {
 		st.Connections = append(st.Connections, s.stat())
 	}

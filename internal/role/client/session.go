@@ -34,15 +34,20 @@ type session struct {
 	// Set by the handshake.
 	proxyKey      [32]byte
 	payments      role.PaymentReader
+	proxyOwner    cocoon.Address
 	proxyContract cocoon.Address
 	contract      cocoon.Address // our client contract
 	version       int32
+	reckoning     *reckoning
 
-	active atomic.Int64
+	active  atomic.Int64
+	retired chan struct{} // closed when the proxy is suspended
+	saver   role.Saver[channel.View]
 
 	mu       sync.Mutex
 	view     channel.View
 	requests map[cocoon.RequestID]*role.Queue
+	owed     map[cocoon.RequestID]int64 // requests whose cost is not known: the most it can be
 	ended    bool
 }
 
@@ -63,7 +68,12 @@ func (c *Client) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	if err != nil {
 		return err
 	}
-	s := &session{c: c, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*role.Queue{}}
+	s := &session{c: c, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*role.Queue{}, owed: map[cocoon.RequestID]int64{}, retired: make(chan struct{})}
+	s.saver.Write = func(v channel.View) {
+		if err := c.cfg.Book.Put(context.WithoutCancel(ctx), s.contract, v); err != nil {
+			c.log.Error("cannot store payment", "err", err)
+		}
+	}
 	s.conn = role.Open(nc, mux.Config{Side: mux.Dialer, Handler: s, Logger: c.log})
 	defer s.close()
 	return role.Converse(ctx, s.conn, role.Renewed(nc, s.conn, func(ctx context.Context) error { return s.converse(ctx, ready) }))
@@ -74,6 +84,8 @@ func (s *session) close() {
 	s.c.remove(s)
 	s.mu.Lock()
 	s.ended = true
+	owed := s.owed
+	s.owed = nil
 	queues := make([]*role.Queue, 0, len(s.requests))
 	for _, q := range s.requests {
 		queues = append(queues, q)
@@ -82,6 +94,8 @@ func (s *session) close() {
 	for _, q := range queues {
 		q.Close(errProxyLost)
 	}
+	s.forget(owed)
+	s.saver.Wait()
 }
 
 // errProxyLost ends the calls of a connection that ended.
@@ -97,13 +111,16 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.retired:
+			return s.retire(ctx)
 		case <-time.After(paymentEvery):
 		}
+		before := s.known()
 		st, err := role.Ask[*schema.ClientPaymentStatus](ctx, s.conn, paymentTimeout, &schema.ClientUpdatePaymentStatus{})
 		if err != nil {
 			return err
 		}
-		s.learn(st.SignedPayment, &counters{st.DbTokens, st.MaxTokens})
+		s.learn(st.SignedPayment, &counters{st.DbTokens, st.MaxTokens}, &before)
 	}
 }
 
@@ -134,7 +151,10 @@ func (s *session) handshake(ctx context.Context) error {
 			return err
 		}
 	}
-	s.proxyKey, s.proxyContract, s.version = id.Key, id.Contract, id.Version
+	if err := s.c.mayUse(id.Key); err != nil {
+		return err
+	}
+	s.proxyKey, s.proxyOwner, s.proxyContract, s.version = id.Key, id.Owner, id.Contract, id.Version
 	if s.version < role.ClientMinVersion || s.version > role.ClientMaxVersion {
 		return fmt.Errorf("the proxy chose protocol version %d, which was not offered", s.version)
 	}
@@ -145,7 +165,7 @@ func (s *session) handshake(ctx context.Context) error {
 		return fmt.Errorf("the proxy names the client contract %q, ours is %s: it follows another root contract", connected.ClientScAddress, s.contract)
 	}
 	s.view = cfg.Book.View(s.contract)
-	s.learn(connected.SignedPayment, nil)
+	s.learn(connected.SignedPayment, nil, nil)
 
 	if err := s.mayLogIn(); err != nil {
 		return err
@@ -171,7 +191,10 @@ func (s *session) handshake(ctx context.Context) error {
 	}
 	switch a := answer.(type) {
 	case *schema.ClientAuthorizationWithProxySuccess:
-		s.learn(a.SignedPayment, &counters{a.TokensCommittedToDb, a.MaxTokens})
+		if s.reckoning, err = s.c.reckoning(ctx, s, a.MaxTokens); err != nil {
+			return err
+		}
+		s.learn(a.SignedPayment, &counters{a.TokensCommittedToDb, a.MaxTokens}, nil)
 		return nil
 	case *schema.ClientAuthorizationWithProxyFailed:
 		return wire.Errorf(wire.Code(a.ErrorCode), "the proxy refused the login: %s", a.Error)
@@ -197,7 +220,10 @@ type counters struct{ durable, used int64 }
 
 // learn takes over what a proxy says of our counters. A client does not
 // insist: it keeps the largest valid amount (spec network-protocol 4.2).
-func (s *session) learn(p schema.ProxySignedPaymentType, c *counters) {
+// Messages are taken as they come, but whoever asked takes the answer a moment
+// later, when messages that came behind it may be known already: asked, if not
+// nil, is what was known before the question, and what the answer is held to.
+func (s *session) learn(p schema.ProxySignedPaymentType, c *counters, asked *channel.View) {
 	pay, err := s.payments.Read(p, bindings.ClientCharge, s.contract, s.proxyKey)
 	if err != nil {
 		s.c.log.Warn("ignoring a payment", "proxy", s.peer.Addr, "err", err)
@@ -209,15 +235,26 @@ func (s *session) learn(p schema.ProxySignedPaymentType, c *counters) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, err := s.view.Hear(r)
+	if asked != nil {
+		_, err = asked.Hear(r)
+	}
 	if err != nil {
 		s.c.log.Warn("the proxy contradicts itself", "proxy", s.peer.Addr, "err", err)
 	}
 	if v.Best().Tokens > s.view.Best().Tokens {
-		if err := s.c.cfg.Book.Put(s.ctx, s.contract, v); err != nil {
-			s.c.log.Error("cannot store payment", "err", err)
-		}
+		s.saver.Save(v)
 	}
 	s.view = v
+	if s.reckoning != nil {
+		s.reckoning.hear(v.Heard().Used)
+	}
+}
+
+// known is what was learned up to now.
+func (s *session) known() channel.View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
 }
 
 // Query refuses: proxies ask clients nothing.
@@ -233,6 +270,7 @@ func (s *session) Message(c *mux.Conn, data []byte) {
 		return
 	}
 	if part, ok := role.FromProxy(o); ok {
+		s.toldBy(part)
 		s.mu.Lock()
 		q := s.requests[part.ID]
 		s.mu.Unlock()
@@ -243,9 +281,10 @@ func (s *session) Message(c *mux.Conn, data []byte) {
 	}
 	switch m := o.(type) {
 	case *schema.ProxyClientRequestPayment:
-		s.learn(m.SignedPayment, &counters{m.DbTokens, m.MaxTokens})
+		s.told(m.RequestID, m.RequestTokens)
+		s.learn(m.SignedPayment, &counters{m.DbTokens, m.MaxTokens}, nil)
 	case *schema.ProxySignedPayment:
-		s.learn(m, nil)
+		s.learn(m, nil, nil)
 	case *schema.ProxySignedPaymentEmpty:
 	default:
 		s.c.log.Debug("unexpected message from proxy", "type", o.TLName())
@@ -298,5 +337,6 @@ func (s *session) stat() ConnectionStat {
 		Address: s.peer.Addr, Contract: s.proxyContract.Friendly(false, s.c.cfg.TestOnly), Client: s.contract.Friendly(false, s.c.cfg.TestOnly),
 		Level: s.peer.Level, Verdict: string(s.peer.Kind), ImageHash: s.peer.ImageHash.String(), Running: s.running(),
 		TokensUsed: s.view.Heard().Used, PaidNano: uint64(pricing.Amount(s.view.Heard().Used, s.snap.Params.PricePerToken)),
+		ExplainedTokens: s.reckoning.limit(),
 	}
 }

@@ -42,7 +42,8 @@ type session struct {
 	view     channel.View
 	requests map[cocoon.RequestID]*request
 
-	lane *envelope.Lane // nil where nothing sealed is taken
+	lane  *envelope.Lane // nil where nothing sealed is taken
+	saver role.Saver[channel.View]
 }
 
 // Time limits of the handshake steps and of payment queries (spec
@@ -62,6 +63,12 @@ func (w *Worker) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	s := &session{w: w, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*request{}}
 	if w.cfg.Sealer != nil && nc.Session != nil {
 		s.lane = w.cfg.Sealer.ring.NewLane(w.cfg.Sealer.now())
+	}
+	s.saver.Write = func(v channel.View) {
+		if err := w.cfg.Book.Put(context.WithoutCancel(ctx), s.contract, v); err != nil {
+			w.log.Error("closing the connection: a payment cannot be stored", "proxy", s.peer.Addr, "err", err)
+			s.conn.Close(fmt.Errorf("cannot store payment: %w", err))
+		}
 	}
 	s.conn = role.Open(nc, mux.Config{Side: mux.Dialer, Handler: s, Logger: w.log})
 	defer s.close()
@@ -203,9 +210,8 @@ func (s *session) learn(p schema.ProxySignedPaymentType, durable, used int64, as
 	}
 	if v.Best().Tokens > s.view.Best().Tokens {
 		// Only what is signed is worth money, so only that is worth a write.
-		if werr := s.w.cfg.Book.Put(s.ctx, s.contract, v); werr != nil {
-			return fmt.Errorf("cannot store payment: %w", werr)
-		}
+		// Settling reads it from the book, so it is not used before it is there.
+		s.saver.Save(v)
 	}
 	s.view = v
 	return err
@@ -308,6 +314,7 @@ func (s *session) close() {
 	if s.lane != nil {
 		s.lane.Close()
 	}
+	s.saver.Wait() // the next connection begins with what the book says
 }
 
 func (s *session) stat() ConnectionStat {
