@@ -115,6 +115,7 @@ func TestMeasuredBuild(t *testing.T) {
 		{"demo engine", "evidence = \"tdx\"\nengine = \"demo\"\n", nil, []string{"measured.engine", "no demo engine"}},
 		{"engine outside the guest", "evidence = \"tdx\"\nengine = \"http://10.0.0.1:8000\"\nmodel = \"m@1:0\"\n", nil, []string{"measured.engine", "10.0.0.1", "loopback"}},
 		{"engine by name", "evidence = \"tdx\"\nengine = \"http://localhost:8000\"\nmodel = \"m@1:0\"\n", nil, []string{"measured.engine", "localhost", "loopback"}},
+		{"model that is not checked", "evidence = \"tdx\"\nengine = \"http://127.0.0.1:8000\"\nmodel = \"m@1:0\"\n", nil, []string{"measured.model_path", "missing"}},
 		{"engine from outside", "evidence = \"tdx\"\n", []string{"COCOON_MEASURED_ENGINE=http://127.0.0.1:1"}, []string{"measured.engine", "missing"}},
 		{"unknown key", "evidence = \"tdx\"\nacept = []\n", nil, []string{"/spec/cocoon.toml", `"acept"`}},
 		{"not TOML", "evidence = ", nil, []string{"/spec/cocoon.toml"}},

@@ -179,6 +179,11 @@ func TestWorkerThatLies(t *testing.T) {
 		{"stream without an end", enginetest.NoDone, false},
 		{"event that is not JSON", enginetest.BrokenSSE, false},
 		{"engine refuses", enginetest.Refuse, false},
+		{"engine dies between head and answer", enginetest.CutStart, false},
+		{"engine sends an endless head", enginetest.HugeHead, false},
+		{"engine sends events without an end", enginetest.Endless, false},
+		{"text that is no UTF-8", enginetest.BrokenText, false},
+		{"engine says nothing at all", enginetest.Hang, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := startNet(t)
@@ -191,7 +196,14 @@ func TestWorkerThatLies(t *testing.T) {
 			}})
 			n.waitWorkers(1)
 			for _, stream := range []bool{true, false} {
+				if c.fault == enginetest.Hang {
+					n.timeout = 0.3
+				}
 				r := n.ask(t.Context(), stream, 20, 0)
+				n.timeout = 0
+				if c.fault == enginetest.Hang && !strings.Contains(r.err, "engine did not begin") {
+					t.Errorf("stream=%v: the error is %q", stream, r.err)
+				}
 				if r.done && r.err == "" && c.fault != enginetest.NoDone {
 					t.Errorf("stream=%v: taken for a good answer: %+v", stream, r)
 				}
@@ -208,6 +220,44 @@ func TestWorkerThatLies(t *testing.T) {
 				t.Errorf("after the fault: %+v", r)
 			}
 		})
+	}
+}
+
+// TestEngineThatCountsWrongly: without a count a stream costs the pieces that
+// were seen and a whole answer nothing; a count below zero is none.
+func TestEngineThatCountsWrongly(t *testing.T) {
+	n := startNet(t)
+	var fault atomic.Int64
+	n.startWorker(1, &enginetest.StandIn{Fault: func() enginetest.Fault { return enginetest.Fault(fault.Load()) }})
+	n.waitWorkers(1)
+	cost := func(f enginetest.Fault, stream bool) (int64, int64) {
+		fault.Store(int64(f))
+		before := n.used()
+		r := n.ask(t.Context(), stream, 20, 0)
+		if !r.done || r.err != "" {
+			t.Fatalf("fault %d, stream=%v: %+v", f, stream, r)
+		}
+		return n.used() - before, r.usage.PromptTokens
+	}
+	good, prompt := cost(enginetest.None, false)
+	if good <= prompt || prompt == 0 {
+		t.Fatalf("a good answer costs %d with %d tokens of prompt", good, prompt)
+	}
+	for _, c := range []struct {
+		name   string
+		fault  enginetest.Fault
+		stream bool
+		want   int64
+	}{
+		{"good stream", enginetest.None, true, good},
+		{"stream without usage", enginetest.NoUsage, true, good - prompt},
+		{"answer without usage", enginetest.NoUsage, false, 0},
+		{"negative in a stream", enginetest.Negative, true, prompt},
+		{"negative", enginetest.Negative, false, prompt},
+	} {
+		if got, _ := cost(c.fault, c.stream); got != c.want {
+			t.Errorf("%s: charged %d tokens, want %d", c.name, got, c.want)
+		}
 	}
 }
 

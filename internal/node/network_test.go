@@ -46,12 +46,13 @@ const testPatience = 300 * time.Millisecond
 // testNet is a whole network in one process: real roles over RA-TLS on
 // loopback with simulated evidence, a stand-in for the engine.
 type testNet struct {
-	t      *testing.T
-	log    *slog.Logger
-	vendor *simulated.Vendor
-	model  cocoon.ModelName
-	holder *registry.Holder
-	snap   *registry.Snapshot
+	timeout float64 // seconds, of calls; 0 = the default
+	t       *testing.T
+	log     *slog.Logger
+	vendor  *simulated.Vendor
+	model   cocoon.ModelName
+	holder  *registry.Holder
+	snap    *registry.Snapshot
 
 	key                  wallet.Key
 	proxy                *proxy.Proxy
@@ -360,6 +361,9 @@ func (n *testNet) ask(ctx context.Context, stream bool, maxTokens int, leaveAfte
 	defer cancel()
 	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, n.gateway.URL+"/v1/chat/completions", strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/json")
+	if n.timeout > 0 {
+		req.Header.Set("X-Cocoon-Timeout", fmt.Sprint(n.timeout))
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return reply{err: err.Error()}

@@ -257,13 +257,19 @@ func (a *answer) whole() {
 		}
 		text.WriteString(word)
 	}
-	choice := fmt.Sprintf(`{"index":0,"message":{"role":"assistant","content":%q},"finish_reason":"stop"}`, text.String())
+	if a.fault == BrokenText {
+		text.WriteString("\xff\xfe")
+	}
+	choice := `{"index":0,"message":{"role":"assistant","content":"` + text.String() + `"},"finish_reason":"stop"}`
 	if !a.chat {
 		choice = fmt.Sprintf(`{"index":0,"text":%q,"finish_reason":"stop"}`, text.String())
 	}
 	a.w.Header().Set("Content-Type", "application/json")
 	body := fmt.Sprintf(`{"id":"x","model":%q,"choices":[%s],"usage":%s}`, a.e.Model, choice, a.usage())
-	if a.fault == CutBody || a.fault == BrokenSSE || a.fault == NoDone {
+	switch a.fault {
+	case NoUsage:
+		body = fmt.Sprintf(`{"id":"x","model":%q,"choices":[%s]}`, a.e.Model, choice)
+	case CutBody, BrokenSSE, NoDone, CutStart, Endless:
 		a.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		fmt.Fprint(a.w, body[:len(body)/2])
 		cut(a.w)

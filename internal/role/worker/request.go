@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
@@ -45,6 +46,7 @@ type request struct {
 var (
 	errCancelled = &wire.Error{Code: wire.CodeCancelled, Text: "worker: cancelled by the caller"}
 	errTimeout   = &wire.Error{Code: wire.CodeTimeout, Text: "worker: timeout"}
+	errNoAnswer  = &wire.Error{Code: wire.CodeTimeout, Text: "worker: timeout: the engine did not begin to answer"}
 	errNoConsent = &wire.Error{Code: wire.CodeNoConsent, Text: "worker: " + envelope.ErrNoConsent.Error()}
 	errGone      = &wire.Error{Code: wire.CodeFailure, Text: "worker: the proxy connection ended"}
 )
@@ -53,6 +55,11 @@ var (
 const (
 	maxEvent  = 4 << 20
 	maxAnswer = 32 << 20
+
+	// An engine that sends more events than these and never ends is cut off:
+	// keep-alives and pieces of tokens fit in well.
+	spareEvents    = 1000
+	eventsPerToken = 8
 
 	// usualAnswer is room for most answers that are not streamed.
 	usualAnswer = 2 << 10
@@ -246,6 +253,7 @@ func (r *request) events(ctx context.Context, body io.Reader) error {
 func (r *request) readEvents(ctx context.Context, box *outbox) error {
 	er := openai.NewEventReader(box, maxEvent)
 	var buf []byte
+	events := int64(0)
 	for done := false; ; {
 		ev, err := er.Next()
 		if done && err != nil {
@@ -259,6 +267,9 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 		}
 		if done {
 			continue // nothing follows [DONE]
+		}
+		if events++; events > spareEvents+eventsPerToken*r.meter.plan.maxCompletion {
+			return wire.Errorf(wire.CodeFailure, "worker: the engine does not end: %d events for at most %d tokens", events, r.meter.plan.maxCompletion)
 		}
 		out := ev.Raw
 		switch {
@@ -278,7 +289,7 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 			continue
 		case ev.Data != nil:
 			c, err := openai.ParseChunk(ev.Data)
-			if err != nil {
+			if err != nil || !utf8.Valid(ev.Data) {
 				return wire.Errorf(wire.CodeFailure, "worker: the engine sent an event that is not JSON")
 			}
 			r.meter.see(c, ev.Data)
@@ -328,7 +339,7 @@ func (r *request) whole(ctx context.Context, resp *engine.Response, header http.
 	}
 	if mustBeJSON {
 		c, err := openai.ParseChunk(b)
-		if err != nil {
+		if err != nil || !utf8.Valid(b) {
 			return wire.Errorf(wire.CodeFailure, "worker: the engine's answer is not a JSON object")
 		}
 		r.meter.see(c, nil)
@@ -387,6 +398,9 @@ func (r *request) end(ctx context.Context, err error) {
 	// What ended the context is the reason, whatever it broke.
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
+		if errors.Is(cause, errTimeout) && r.meter.plan != nil && r.received.IsZero() {
+			err = errNoAnswer
+		}
 	}
 	final := &role.Final{WorkerStart: role.Seconds(r.start), WorkerEnd: role.Seconds(time.Now())}
 	if r.debug {
