@@ -111,7 +111,7 @@ func TestMeasuredBuild(t *testing.T) {
 		env        []string
 		say        []string
 	}{
-		{"simulated platform", "evidence = \"simulated\"\nengine = \"http://127.0.0.1:8000\"\nmodel = \"m@1:0\"\n", nil, []string{"measured.evidence", "no simulated platform"}},
+		{"simulated platform", "evidence = \"simulated\"\nengine = \"http://127.0.0.1:8000\"\nmodel = \"m@1:0000000000000000000000000000000000000000000000000000000000000000\"\nmodel_path = \"/model\"\n", nil, []string{"measured.evidence", "no simulated platform"}},
 		{"demo engine", "evidence = \"tdx\"\nengine = \"demo\"\n", nil, []string{"measured.engine", "no demo engine"}},
 		{"engine outside the guest", "evidence = \"tdx\"\nengine = \"http://10.0.0.1:8000\"\nmodel = \"m@1:0\"\n", nil, []string{"measured.engine", "10.0.0.1", "loopback"}},
 		{"engine by name", "evidence = \"tdx\"\nengine = \"http://localhost:8000\"\nmodel = \"m@1:0\"\n", nil, []string{"measured.engine", "localhost", "loopback"}},
