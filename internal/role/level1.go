@@ -24,6 +24,10 @@ func Open(nc *tee.Conn, cfg mux.Config) *mux.Conn {
 	return mux.New(nc, cfg)
 }
 
+// Renewer is a Handler that wants to know when the peer's session may have
+// become usable again.
+type Renewer interface{ Renewed() }
+
 // renewals answers the queries of a session.
 type renewals struct {
 	mux.Handler
@@ -32,6 +36,9 @@ type renewals struct {
 
 func (h renewals) Query(ctx context.Context, c *mux.Conn, data []byte) ([]byte, error) {
 	if answer, mine, err := h.session.Answer(ctx, data); mine {
+		if r, ok := h.Handler.(Renewer); ok && err == nil {
+			r.Renewed()
+		}
 		return answer, err
 	}
 	return h.Handler.Query(ctx, c, data)

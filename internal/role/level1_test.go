@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,7 +83,13 @@ func (s fixedSession) Keep(ctx context.Context, ask func(context.Context, []byte
 	return s.keep
 }
 
-type echo struct{}
+type echo struct{ renewed *atomic.Int32 }
+
+func (e echo) Renewed() {
+	if e.renewed != nil {
+		e.renewed.Add(1)
+	}
+}
 
 func (echo) Message(*mux.Conn, []byte) {}
 
@@ -97,7 +104,8 @@ func TestRenewals(t *testing.T) {
 	acceptor := &tee.Conn{Conn: b, Session: fixedSession{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ours := role.Open(dialer, mux.Config{Side: mux.Dialer, Handler: echo{}})
-	theirs := role.Open(acceptor, mux.Config{Side: mux.Acceptor, Handler: echo{}})
+	var renewed atomic.Int32
+	theirs := role.Open(acceptor, mux.Config{Side: mux.Acceptor, Handler: echo{&renewed}})
 	done := make(chan error, 1)
 	go func() { done <- theirs.Run(ctx) }()
 	err := role.Converse(ctx, ours, role.Renewed(dialer, ours, func(ctx context.Context) error {
@@ -112,4 +120,7 @@ func TestRenewals(t *testing.T) {
 	}
 	cancel()
 	<-done
+	if n := renewed.Load(); n != 1 {
+		t.Errorf("the acceptor was told of %d renewals, want 1", n)
+	}
 }

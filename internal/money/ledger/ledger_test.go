@@ -215,7 +215,9 @@ func TestMarksCommitWhatTheyCover(t *testing.T) {
 	ctx := t.Context()
 	l := openDir(t, t.TempDir(), Config{})
 	committed := func() int64 { return l.Client(owner(0)).Committed }
-	add := func(n int) { must(t, l.Charge(ctx, Charge{RequestID: request(n), Client: owner(0), Worker: owner(100), Tokens: int64(n)})) }
+	add := func(n int) {
+		must(t, l.Charge(ctx, Charge{RequestID: request(n), Client: owner(0), Worker: owner(100), Tokens: int64(n)}))
+	}
 	add(1)
 	m1, err := l.Mark(ctx)
 	must(t, err)

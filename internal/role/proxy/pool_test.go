@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,6 +141,52 @@ func TestWaiting(t *testing.T) {
 
 // TestUnknownNames: names that only callers use are forgotten with them, wait
 // only after a start, and are no models.
+// staleSession is a session of level 1 that has run out.
+type staleSession struct {
+	tee.Session
+	fresh atomic.Bool
+}
+
+func (s *staleSession) Usable() error {
+	if s.fresh.Load() {
+		return nil
+	}
+	return errors.New("the session was not renewed in time")
+}
+
+// TestRenewedWhileWaiting: who waits for a worker whose session had run out
+// gets it when it is renewed, without anything else happening.
+func TestRenewedWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		s := &staleSession{}
+		w := testWorker("m", 1000, 0, 1)
+		w.conn, w.p = &tee.Conn{Session: s}, &Proxy{pool: p}
+		if err := p.add(w); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan *workerSession, 1)
+		go func() {
+			w, _, err := p.acquire(t.Context(), ask("m"))
+			if err != nil {
+				t.Error(err)
+			}
+			got <- w
+		}()
+		synctest.Wait()
+		w.Renewed() // not yet
+		synctest.Wait()
+		if len(got) > 0 {
+			t.Fatal("a request began under a session that had run out")
+		}
+		s.fresh.Store(true)
+		w.Renewed()
+		if <-got != w {
+			t.Error("another worker")
+		}
+	})
+}
+
 func TestUnknownNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()

@@ -87,6 +87,9 @@ func (p *Proxy) serveWorker(ctx context.Context, nc *tee.Conn) error {
 // errWorkerLost ends the attempts of a worker whose connection ended.
 var errWorkerLost = errors.New("the worker's connection ended")
 
+// Renewed gives a worker whose session had run out to those who wait for one.
+func (w *workerSession) Renewed() { w.p.pool.update(w, func() {}) }
+
 // Query does the handshake and payment queries.
 func (w *workerSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]byte, error) {
 	o, err := schema.Decode(data)
