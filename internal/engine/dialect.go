@@ -189,7 +189,8 @@ func (c *Client) Check(ctx context.Context, model string) error {
 	}
 	found := false
 	for _, n := range names {
-		found = found || n == model
+		// Ollama lists a model without a tag under the tag it means.
+		found = found || n == model || n == model+":latest"
 	}
 	if !found {
 		return fmt.Errorf("%w: it does not serve %q, but %q", ErrNotReady, model, names)

@@ -116,16 +116,22 @@ type party interface {
 }
 
 // run makes rounds until ctx ends. Errors of a round are logged; the next
-// round starts from what the chain says then.
+// round starts from what the chain says then, and comes sooner while something
+// is on its way: often the next step waits for it.
 func (a *agent) run(ctx context.Context, p party) error {
 	for {
-		if _, err := a.round(ctx, p); err != nil && ctx.Err() == nil {
+		busy, err := a.round(ctx, p)
+		if err != nil && ctx.Err() == nil {
 			a.log.Warn("settling round failed", "error", err)
+		}
+		pause := a.every
+		if busy && err == nil {
+			pause /= 4
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(a.every):
+		case <-time.After(pause):
 		}
 	}
 }
