@@ -19,7 +19,7 @@ run() { # module folder, arguments of go test
 }
 run . -race -timeout 20m
 # These run programs that they build: the test cache does not see those change.
-for m in e2e tools/train bench; do
+for m in e2e tools/train bench attest/nvgpu/collect; do
 	[ -f "$m/go.mod" ] && run "$m" -count=1 -timeout 20m
 done
 count() { grep -cE "^ *--- $1" "$out"; }

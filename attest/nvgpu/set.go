@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"time"
 )
 
@@ -123,6 +125,66 @@ type referenceText struct {
 	VBIOS   string             `json:"vbios"`
 	Values  map[uint8][]string `json:"values"`
 	Ignored []uint16           `json:"ignored"` // numbers, where []uint8 would be base64
+}
+
+// Encode writes p as ParsePolicy reads it.
+func (p *Policy) Encode() ([]byte, error) {
+	var text policyText
+	for _, r := range p.Roots {
+		text.Roots = append(text.Roots, r.String())
+	}
+	for _, r := range p.References {
+		ref := referenceText{Driver: r.DriverVersion, VBIOS: r.VBIOSVersion, Values: map[uint8][]string{}}
+		for index, values := range r.Values {
+			for _, v := range values {
+				ref.Values[index] = append(ref.Values[index], hex.EncodeToString(v[:]))
+			}
+		}
+		for _, index := range r.Ignored {
+			ref.Ignored = append(ref.Ignored, uint16(index))
+		}
+		text.References = append(text.References, ref)
+	}
+	b, err := json.MarshalIndent(text, "", "  ")
+	return append(b, '\n'), err
+}
+
+// Pin makes the policy that accepts what this evidence shows, and nothing
+// else. The chain and signatures are checked against the root it ends in: who
+// pins must know from elsewhere that this is the vendor's.
+func Pin(s Set, nonce [32]byte, now time.Time) (*Policy, error) {
+	if len(s) == 0 {
+		return nil, ErrNone
+	}
+	p := &Policy{}
+	for i, ev := range s {
+		chain, err := parseChain(ev.Chain)
+		if err != nil {
+			return nil, fmt.Errorf("GPU %d: %w", i+1, err)
+		}
+		root, err := RootKeyID(chain[len(chain)-1])
+		if err != nil {
+			return nil, fmt.Errorf("GPU %d: %w", i+1, err)
+		}
+		rep, err := ParseReport(ev.Report)
+		if err != nil {
+			return nil, fmt.Errorf("GPU %d: %w", i+1, err)
+		}
+		ref := Reference{DriverVersion: rep.DriverVersion, VBIOSVersion: rep.VBIOSVersion, Values: map[uint8][][valueSize]byte{}}
+		for index, v := range rep.Measurements {
+			ref.Values[index] = [][valueSize]byte{v}
+		}
+		if _, err := Verify(ev, nonce, &Policy{Roots: []KeyID{root}, References: []Reference{ref}}, now); err != nil {
+			return nil, fmt.Errorf("GPU %d: %w", i+1, err)
+		}
+		if !slices.Contains(p.Roots, root) {
+			p.Roots = append(p.Roots, root)
+		}
+		if !slices.ContainsFunc(p.References, func(r Reference) bool { return reflect.DeepEqual(r, ref) }) {
+			p.References = append(p.References, ref)
+		}
+	}
+	return p, nil
 }
 
 // ParsePolicy reads a policy: the key ids of the pinned roots, and for each

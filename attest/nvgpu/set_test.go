@@ -34,6 +34,20 @@ func TestSet(t *testing.T) {
 	if Nonce([]byte{1}) == Nonce([]byte{2}) {
 		t.Error("two guests share a nonce")
 	}
+	pinned, err := Pin(s, nonce, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := pinned.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pinned, err = ParsePolicy(text); err != nil || len(pinned.Roots) != 2 || len(pinned.References) != 1 {
+		t.Fatalf("%s: %v", text, err)
+	}
+	if _, err := VerifySet(s, nonce, pinned, now); err != nil {
+		t.Errorf("what was pinned is refused: %v", err)
+	}
 	if _, err := VerifySet(nil, nonce, policy, now); !errors.Is(err, ErrNone) {
 		t.Errorf("no GPU: %v", err)
 	}

@@ -74,6 +74,12 @@ type Measured struct {
 	SimulatedRoot string `toml:"simulated_root"`
 	// SimulatedImage is the name of the image a simulated guest runs.
 	SimulatedImage string `toml:"simulated_image"`
+	// GPUHelper is the program that asks a worker's GPUs for evidence, by its
+	// absolute path ("simulated": simulated GPUs); "" = the worker shows none.
+	GPUHelper string `toml:"gpu_helper"`
+	// GPUPolicy is a file with pinned GPU roots and measurements that every
+	// worker's GPU evidence must meet; "" = none is demanded.
+	GPUPolicy string `toml:"gpu_policy"`
 	// Model is a worker's full model name, name@commit:hash.
 	Model string `toml:"model"`
 	// Engine is a worker's engine: a URL (http, or unix:/path; in the measured

@@ -8,6 +8,9 @@ import "github.com/cocoon-network/cocoon/internal/chain/access"
 // image its owner decides.
 func measured(*Config) error { return nil }
 
+// checkMeasuredPath allows any file.
+func checkMeasuredPath(string) error { return nil }
+
 // checkEngine allows any engine address.
 func checkEngine(string) error { return nil }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -31,6 +32,18 @@ func measured(c *Config) error {
 		return fmt.Errorf("measured configuration %s: unknown key %q", measuredFile, extra[0])
 	}
 	return nil
+}
+
+// checkMeasuredPath allows files that are part of the measured image only:
+// everything else is the host's.
+func checkMeasuredPath(path string) error {
+	clean := filepath.Clean(path)
+	for _, dir := range []string{"/usr/", "/spec/"} {
+		if strings.HasPrefix(clean, dir) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not below /usr or /spec, which are measured", path)
 }
 
 // checkEngine allows engines inside the guest only: a host must not be able to

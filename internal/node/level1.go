@@ -37,6 +37,11 @@ func newLevel1(c *Config, ch *chain, r cocoon.Role, facts func() (statement.Fact
 		if attester != nil {
 			cfg.Attester = attester
 		}
+		if r == cocoon.RoleWorker {
+			if cfg.GPUs, err = gpus(c); err != nil {
+				return nil, err
+			}
+		}
 		cfg.NetworkID, cfg.Chain = ch.networkID(), ch.blocks()
 	}
 	if key != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/internal/tee/ratls"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
+	"github.com/cocoon-network/cocoon/internal/tee/statement"
 )
 
 // vendor is the simulated vendor that this machine's processes share.
@@ -25,6 +26,15 @@ func simulatedAttester(c *Config) (ratls.Attester, error) {
 		return nil, err
 	}
 	return v.NewGuest(simulated.GuestConfig{Machine: c.Runtime.SimulatedMachine, Registers: simulated.Image(c.Measured.SimulatedImage)})
+}
+
+// simulatedGPUs gives this process's machine a simulated GPU.
+func simulatedGPUs(c *Config) (statement.GPUs, error) {
+	v, err := vendor(c)
+	if err != nil {
+		return nil, err
+	}
+	return v.NewGPUs(c.Runtime.SimulatedMachine, 1), nil
 }
 
 // simulatedEndorser makes the simulated vendor's statements.

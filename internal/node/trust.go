@@ -46,6 +46,10 @@ func (m *Measured) policy() (*attest.Policy, error) {
 	if len(p.Kinds) == 0 {
 		return nil, errors.New("configuration: measured.accept is empty: no peer could ever be accepted")
 	}
+	var err error
+	if p.GPU, err = m.gpuPolicy(); err != nil {
+		return nil, err
+	}
 	return p, p.Validate()
 }
 
@@ -71,6 +75,10 @@ func identity(c *Config, ch *chain, log *slog.Logger) (*ratls.Identity, error) {
 	return ratls.NewIdentity(ratls.IdentityConfig{Attester: a, Now: ch.clock, Log: log}), nil
 }
 
+// testOnlyTDX stands for the TDX module in tests, whose root key no build
+// trusts unless the test puts it in Intel's place.
+var testOnlyTDX ratls.Attester
+
 // attester is the platform this process runs on; nil if it shows no evidence.
 func attester(c *Config) (ratls.Attester, error) {
 	switch k := attest.Kind(c.Measured.Evidence); k {
@@ -79,6 +87,9 @@ func attester(c *Config) (ratls.Attester, error) {
 	case attest.Fake:
 		return ratls.FakeAttester{}, nil
 	case attest.TDX:
+		if testOnlyTDX != nil {
+			return testOnlyTDX, nil
+		}
 		return &ratls.TSM{}, nil
 	case attest.Simulated:
 		return simulatedAttester(c)

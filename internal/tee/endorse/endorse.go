@@ -54,7 +54,7 @@ type Config struct {
 	// Roots are the root keys whose evidence is worth a fetch. Empty: none.
 	Roots []attest.KeyID
 	// PCS, RootCRL and KDS are base URLs (RootCRL a whole one). "": the
-	// vendors' own.
+	// vendors' own, but for RootCRL beside another PCS: that one's.
 	PCS, RootCRL, KDS string
 	// Dir keeps what was found. "": memory only.
 	Dir string
@@ -113,7 +113,12 @@ func (c *content) empty() bool { return c.Intel == nil && c.AMD == nil }
 // New makes a Source.
 func New(cfg Config) *Source {
 	cfg.PCS = cmp.Or(cfg.PCS, DefaultPCS)
-	cfg.RootCRL = cmp.Or(cfg.RootCRL, DefaultRootCRL)
+	if cfg.RootCRL == "" {
+		cfg.RootCRL = DefaultRootCRL
+		if cfg.PCS != DefaultPCS { // a PCCS has Intel's root list too
+			cfg.RootCRL = cfg.PCS + "/sgx/certification/v4/rootcacrl"
+		}
+	}
 	cfg.KDS = cmp.Or(cfg.KDS, DefaultKDS)
 	cfg.Refresh = cmp.Or(cfg.Refresh, defaultRefresh)
 	if cfg.Client == nil {

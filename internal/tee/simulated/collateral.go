@@ -273,6 +273,14 @@ func (v *Vendor) PCS(statements func() Statements) http.Handler {
 		}
 		return c.PCKCRL, pemChain(v.pckCA.cert, v.root.cert), nil
 	})
+	// A PCCS gives the root's list in hex.
+	serve("/sgx/certification/v4/rootcacrl", "", func(*http.Request) ([]byte, []byte, error) {
+		c, err := v.Collateral(statements())
+		if err != nil {
+			return nil, nil, err
+		}
+		return []byte(hex.EncodeToString(c.RootCRL)), nil, nil
+	})
 	serve("/IntelSGXRootCA.der", "", func(*http.Request) ([]byte, []byte, error) {
 		c, err := v.Collateral(statements())
 		if err != nil {
