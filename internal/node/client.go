@@ -161,14 +161,18 @@ func loginSecret(c *Config, ch *chain) (func(contract cocoon.Address) string, er
 		return nil, errors.New("configuration: runtime.secret_file holds fewer than 32 bytes: a login master must not be guessable")
 	}
 	id := ch.networkID()
-	return func(contract cocoon.Address) string {
-		h := hmac.New(sha256.New, master)
-		h.Write([]byte(wire.LabelLogin))
-		h.Write(id[:])
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(contract.Workchain)))
-		h.Write(contract.Hash[:])
-		return hex.EncodeToString(h.Sum(nil))
-	}, nil
+	return func(contract cocoon.Address) string { return deriveSecret(master, id, contract) }, nil
+}
+
+// deriveSecret is the secret of one client contract (docs/protocol.md, client
+// login).
+func deriveSecret(master []byte, networkID [32]byte, contract cocoon.Address) string {
+	h := hmac.New(sha256.New, master)
+	h.Write([]byte(wire.LabelLogin))
+	h.Write(networkID[:])
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(contract.Workchain)))
+	h.Write(contract.Hash[:])
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // fakeRegistrar stands for registration where no chain is: the proxy accepts

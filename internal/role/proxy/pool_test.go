@@ -139,8 +139,6 @@ func TestWaiting(t *testing.T) {
 	})
 }
 
-// TestUnknownNames: names that only callers use are forgotten with them, wait
-// only after a start, and are no models.
 // staleSession is a session of level 1 that has run out.
 type staleSession struct {
 	tee.Session
@@ -187,6 +185,8 @@ func TestRenewedWhileWaiting(t *testing.T) {
 	})
 }
 
+// TestUnknownNames: names that only callers use are forgotten with them, wait
+// only after a start, and are no models.
 func TestUnknownNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()
