@@ -119,8 +119,8 @@ func level0Listener(c *node.Config, addr string, peer cocoon.Role, log *slog.Log
 // book is the ledger as the proxy role wants it.
 type book struct{ l *ledger.Ledger }
 
-func (b book) Charge(ctx context.Context, client, worker cocoon.Address, id cocoon.RequestID, tokens int64) error {
-	return b.l.Charge(ctx, ledger.Charge{RequestID: id, Client: client, Worker: worker, Tokens: tokens})
+func (b book) Charge(ctx context.Context, client, worker cocoon.Address, id cocoon.RequestID, tokens int64, note string) error {
+	return b.l.Charge(ctx, ledger.Charge{RequestID: id, Client: client, Worker: worker, Tokens: tokens, Note: note})
 }
 
 func (b book) Client(owner cocoon.Address) channel.Counters { return b.l.Client(owner) }

@@ -167,7 +167,7 @@ type exchange struct {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	x := &exchange{w: &responseWriter{ResponseWriter: w}, r: r, id: newRequestID()}
-	w.Header().Set("X-Request-ID", x.id)
+	w.Header().Set("X-Request-Id", x.id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if g.cfg.Simulated {
 		w.Header().Set("X-Cocoon-Simulated", "true")

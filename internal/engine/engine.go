@@ -85,7 +85,6 @@ type Config struct {
 // Client is a connection to one engine.
 type Client struct {
 	base string
-	http *http.Client
 	cfg  Config
 }
 
@@ -124,11 +123,7 @@ func New(cfg Config) (*Client, error) {
 			ReadBufferSize:         4 << 10, // held by every open stream
 		}
 	}
-	return &Client{base: base, cfg: cfg, http: &http.Client{
-		Transport: cfg.Transport,
-		// An engine that sends us elsewhere is not the one that was measured.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	return &Client{base: base, cfg: cfg}, nil
 }
 
 // Caps returns what the engine can do.
@@ -218,7 +213,9 @@ func (c *Client) send(ctx context.Context, method, path, contentType string, bod
 		req.Header.Set("Authorization", "Bearer "+c.cfg.APIKey)
 	}
 	req.Header.Set("User-Agent", "cocoon-worker")
-	resp, err := c.http.Do(req)
+	// Not http.Client: it would follow redirects, and an engine that sends us
+	// elsewhere is not the one that was measured.
+	resp, err := c.cfg.Transport.RoundTrip(req)
 	if err != nil {
 		return nil, classify(ctx, err)
 	}

@@ -3,7 +3,9 @@ package role
 import (
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -188,6 +190,19 @@ func TestResponse(t *testing.T) {
 	} {
 		if _, _, _, err := DecodeResponse(b); err == nil {
 			t.Errorf("%s passes for an http.response", name)
+		}
+	}
+	// Who passes a head on refuses what its reader would.
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20000 {
+		x := slices.Clone(b)
+		for range 1 + r.IntN(2) {
+			x[r.IntN(len(x))] = byte(r.Uint32())
+		}
+		x = x[:len(x)-r.IntN(2)*4*r.IntN(4)]
+		_, _, _, err := DecodeResponse(x)
+		if got := CheckResponse(x); (got == nil) != (err == nil) {
+			t.Fatalf("%x: checked as %v, read as %v", x, got, err)
 		}
 	}
 }

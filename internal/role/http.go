@@ -10,6 +10,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
+	"github.com/cocoon-network/cocoon/internal/wire/tl"
 )
 
 // EncodeRequest writes an inference as the http.request that travels in
@@ -79,11 +80,8 @@ func DecodeResponse(b []byte) (status int, header http.Header, body []byte, err 
 	if !ok {
 		return 0, nil, nil, fmt.Errorf("not an http.response but %T", o)
 	}
-	if r.HttpVersion != "HTTP/1.0" && r.HttpVersion != "HTTP/1.1" {
-		return 0, nil, nil, errors.New("http.response of an unknown version") // which some clients do not survive
-	}
-	if r.StatusCode < 200 || r.StatusCode > 599 {
-		return 0, nil, nil, fmt.Errorf("http.response with status %d", r.StatusCode)
+	if err := checkHead(r.HttpVersion, r.StatusCode); err != nil {
+		return 0, nil, nil, err
 	}
 	header = make(http.Header, len(r.Headers))
 	for _, h := range r.Headers {
@@ -92,6 +90,36 @@ func DecodeResponse(b []byte) (status int, header http.Header, body []byte, err 
 		}
 	}
 	return int(r.StatusCode), header, r.Payload, nil
+}
+
+// CheckResponse says what DecodeResponse would fail with, for those who pass
+// the head on.
+func CheckResponse(b []byte) error {
+	r := tl.NewReader(b)
+	if id := r.ID(); id != (*schema.HttpResponse)(nil).TLID() {
+		return fmt.Errorf("not an http.response but %#08x", id)
+	}
+	version, status := r.Bytes(), r.Int32()
+	r.Bytes() // reason
+	for range r.Count(8) {
+		r.Bytes() // name
+		r.Bytes() // value
+	}
+	r.Bytes() // payload
+	if err := r.Finish(); err != nil {
+		return fmt.Errorf("not an http.response: %w", err)
+	}
+	return checkHead(string(version), status)
+}
+
+func checkHead(version string, status int32) error {
+	if version != "HTTP/1.0" && version != "HTTP/1.1" {
+		return errors.New("http.response of an unknown version") // which some clients do not survive
+	}
+	if status < 200 || status > 599 {
+		return fmt.Errorf("http.response with status %d", status)
+	}
+	return nil
 }
 
 func hopByHop(name string) bool {

@@ -191,10 +191,10 @@ func (c *Client) remove(s *session) {
 	delete(c.sessions, s)
 }
 
-// session returns the least busy ready session that was not tried, waiting
-// for one until ctx ends.
-func (c *Client) session(ctx context.Context, tried map[*session]bool) (*session, error) {
-	for {
+// session returns the least busy ready session that was not tried, waiting for
+// one for waitForProxy, and no longer than deadline or ctx.
+func (c *Client) session(ctx context.Context, deadline time.Time, tried map[*session]bool) (*session, error) {
+	for waits := false; ; {
 		c.mu.Lock()
 		var best *session
 		all := len(c.sessions) > 0
@@ -211,6 +211,12 @@ func (c *Client) session(ctx context.Context, tried map[*session]bool) (*session
 		}
 		if all {
 			return nil, openai.Unavailable("Every proxy that is connected was tried.")
+		}
+		if !waits { // most need not, and a timer costs
+			waits = true
+			var stop context.CancelFunc
+			ctx, stop = context.WithDeadline(ctx, earlier(deadline, time.Now().Add(waitForProxy)))
+			defer stop()
 		}
 		select {
 		case <-changed:
@@ -243,9 +249,7 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 	tried := map[*session]bool{}
 	var failure error
 	for range maxAttempts {
-		waitCtx, stop := context.WithDeadline(ctx, earlier(deadline, time.Now().Add(waitForProxy)))
-		s, err := c.session(waitCtx, tried)
-		stop()
+		s, err := c.session(ctx, deadline, tried)
 		if err != nil {
 			if failure == nil {
 				failure = err
@@ -282,9 +286,7 @@ func earlier(a, b time.Time) time.Time {
 // Models implements api.Backend: what the live workers behind all connected
 // proxies serve.
 func (c *Client) Models(ctx context.Context) ([]api.Model, error) {
-	waitCtx, stop := context.WithTimeout(ctx, waitForProxy)
-	_, err := c.session(waitCtx, nil)
-	stop()
+	_, err := c.session(ctx, time.Now().Add(waitForProxy), nil)
 	if err != nil {
 		return nil, err
 	}

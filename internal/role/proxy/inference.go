@@ -177,12 +177,10 @@ func (r *inference) admit() (*account, *wire.Error) {
 // run finds a worker, relays its answer and settles.
 func (r *inference) run(ctx context.Context) {
 	p := r.s.p
-	want := want{model: r.query.ModelName, maxCoefficient: r.query.MaxCoefficient, tried: map[*workerSession]bool{}, candidates: r.candidates()}
+	want := want{model: r.query.ModelName, maxCoefficient: r.query.MaxCoefficient, tried: map[*workerSession]bool{}, candidates: r.candidates(), wait: p.cfg.Wait}
 	var failure *wire.Error
 	for tries, lost := 0, 0; tries < maxAttempts && lost < maxLost; {
-		waitCtx, stop := context.WithTimeout(ctx, p.cfg.Wait)
-		w, coefficient, werr := p.pool.acquire(waitCtx, want)
-		stop()
+		w, coefficient, werr := p.pool.acquire(ctx, want)
 		var statement [32]byte
 		if werr == nil && r.sealed != nil {
 			statement = p.pool.statement(w, want.candidates)
@@ -276,7 +274,7 @@ func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32
 			}
 			r.first = time.Now()
 		} else if part.Head != nil {
-			if _, _, _, err := role.DecodeResponse(part.Head); err != nil {
+			if err := role.CheckResponse(part.Head); err != nil {
 				a.tellCancel()
 				return nil, &tryError{wire: wire.Errorf(wire.CodeProtocolViolation, "received malformed answer from worker")}
 			}
@@ -288,7 +286,8 @@ func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32
 				return nil, &tryError{wire: err}
 			}
 		}
-		if err := r.forward(ctx, part); err != nil {
+		// What came with more leaves with more.
+		if err := r.forward(ctx, part, final == nil && a.queue.Len() > 0); err != nil {
 			if final != nil {
 				return final, nil // it was made and is owed, heard or not
 			}
@@ -328,18 +327,19 @@ func (r *inference) ask(ctx context.Context, a *attempt) error {
 	return w.mux.SendObject(ctx, m)
 }
 
-// forward sends a part on to the client.
-func (r *inference) forward(ctx context.Context, part role.Part) error {
+// forward sends a part on to the client; more follows at once, or it leaves now.
+func (r *inference) forward(ctx context.Context, part role.Part, more bool) error {
 	part.ID = r.id
 	for len(part.Body) > mux.MaxPart {
 		// A C++ worker makes parts of any length; windows want short ones.
 		piece := role.Part{ID: r.id, Body: part.Body[:mux.MaxPart]}
-		if err := r.forward(ctx, piece); err != nil {
+		if err := r.forward(ctx, piece, true); err != nil {
 			return err
 		}
 		part.Body = part.Body[mux.MaxPart:]
 	}
 	if len(part.Body) > 0 && !r.window.TryAcquire(len(part.Body)) {
+		r.s.mux.Flush()
 		credit, stop := context.WithTimeout(ctx, creditWait)
 		err := r.window.Acquire(credit, len(part.Body))
 		stop()
@@ -360,7 +360,11 @@ func (r *inference) forward(ctx context.Context, part role.Part) error {
 		}
 		part.Final = &f
 	}
-	if err := r.s.mux.SendObject(ctx, role.ToClient(r.s.version, &part, r.begun)); err != nil {
+	send := r.s.mux.SendObject
+	if more {
+		send = r.s.mux.SendLater
+	}
+	if err := send(ctx, role.ToClient(r.s.version, &part, r.begun)); err != nil {
 		return err
 	}
 	r.begun = r.begun || part.Head != nil

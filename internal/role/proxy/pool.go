@@ -41,6 +41,8 @@ type want struct {
 	tried map[*workerSession]bool
 	// noWait: do not wait for a worker that is not there yet.
 	noWait bool
+	// wait bounds the wait for a worker; 0 = the context alone does.
+	wait time.Duration
 }
 
 type waiter struct {
@@ -155,6 +157,11 @@ func (p *pool) place(ctx context.Context, want want) (place, *wire.Error) {
 	m.waiting = append(m.waiting, wt)
 	p.mu.Unlock()
 
+	if want.wait > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, want.wait)
+		defer stop()
+	}
 	select {
 	case got := <-wt.got:
 		return got, nil

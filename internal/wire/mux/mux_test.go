@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cocoon-network/cocoon/internal/wire"
@@ -612,4 +613,48 @@ func TestRunTwice(t *testing.T) {
 	if err := d.Run(t.Context()); err == nil {
 		t.Error("Run ran twice")
 	}
+}
+
+// TestSendLater: what is sent later stays until something follows, Flush comes,
+// or a sender has to wait for room.
+func TestSendLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		var got []int
+		d, _ := pair(t, near, far, nil, handler{message: func(_ *mux.Conn, data []byte) { got = append(got, number(t, data)) }})
+		later := func(i int) {
+			t.Helper()
+			if err := d.SendLater(t.Context(), &schema.WorkerNewCoefficient{NewCoefficient: int32(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		arrived := func(n int) {
+			t.Helper()
+			if synctest.Wait(); len(got) != n {
+				t.Fatalf("%d arrived, want %d", len(got), n)
+			}
+		}
+		later(0)
+		later(1)
+		arrived(0)
+		if err := d.Send(t.Context(), message(2)); err != nil {
+			t.Fatal(err)
+		}
+		arrived(3)
+		later(3)
+		arrived(3)
+		d.Flush()
+		arrived(4)
+		n := 4
+		for ; n < 20_000; n++ { // more than SendLimit
+			later(n)
+		}
+		d.Flush()
+		arrived(n)
+		for i, v := range got {
+			if v != i {
+				t.Fatalf("message %d where %d is due", v, i)
+			}
+		}
+	})
 }

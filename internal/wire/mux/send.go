@@ -91,16 +91,45 @@ func (c *Conn) Send(ctx context.Context, msg []byte) error {
 
 // SendObject is Send of schema.Marshal(o) without the copy in between.
 func (c *Conn) SendObject(ctx context.Context, o schema.Object) error {
-	n := schema.Size(o)
-	if err := c.out.await(ctx, messageSize(n)); err != nil {
-		return err
+	b, err := c.out.object(ctx, o)
+	if err == nil {
+		c.out.commit(b)
 	}
-	q := &c.out
+	return err
+}
+
+// SendLater is SendObject for a message that another follows at once: it leaves
+// with the next one, or with Flush.
+func (c *Conn) SendLater(ctx context.Context, o schema.Object) error {
+	b, err := c.out.object(ctx, o)
+	if err == nil {
+		c.out.batch.b = b
+		c.out.Unlock()
+	}
+	return err
+}
+
+// Flush lets what SendLater left leave. It must be called before waiting for
+// the peer.
+func (c *Conn) Flush() {
+	c.out.Lock()
+	if c.out.batch != nil {
+		c.out.rouse()
+	}
+	c.out.Unlock()
+}
+
+// object returns the batch with tcp.packet of o added. Without an error the
+// caller holds the lock.
+func (q *sendQueue) object(ctx context.Context, o schema.Object) ([]byte, error) {
+	n := schema.Size(o)
+	if err := q.await(ctx, messageSize(n)); err != nil {
+		return nil, err
+	}
 	b := tl.AppendUint32(q.batch.b, idPacket)
 	b = tl.AppendBytesPrefix(b, n)
 	b = schema.Append(b, o)
-	q.commit(tl.AppendPadding(b, n))
-	return nil
+	return tl.AppendPadding(b, n), nil
 }
 
 // TrySend is Send for the reader's goroutine: where Send would wait it fails
@@ -219,6 +248,7 @@ func (q *sendQueue) await(ctx context.Context, size int) error {
 		if q.room == nil {
 			q.room = make(chan struct{})
 		}
+		q.rouse() // what was to leave later makes the room
 		room := q.room
 		q.Unlock()
 		select {
