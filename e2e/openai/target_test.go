@@ -147,7 +147,7 @@ var binary = sync.OnceValues(func() (string, error) {
 func network(t *testing.T) target {
 	t.Helper()
 	engine := startEngine(t)
-	base := startUp(t, "--engine", engine.URL, "--model", engineModel+"@1:0")
+	base := startUp(t, "--engine", engine.URL, "--model", engineModel)
 	return target{base, engine, 20}
 }
 

@@ -64,7 +64,7 @@ func TestCanary(t *testing.T) {
 		engine.CloseClientConnections()
 		engine.Close()
 	})
-	n := up(t, t.TempDir(), "--engine", engine.URL, "--model", "stand-in@1:0")
+	n := up(t, t.TempDir(), "--engine", engine.URL, "--model", "stand-in")
 
 	header := http.Header{
 		"Authorization": {"Bearer " + canaries["key"]}, "X-Api-Key": {canaries["key"]}, "Openai-Organization": {canaries["header"]},

@@ -468,5 +468,5 @@ func startEngine(t *testing.T, e *enginetest.StandIn) []string {
 		srv.CloseClientConnections()
 		srv.Close()
 	})
-	return []string{"--engine", srv.URL, "--model", "stand-in@1:0"}
+	return []string{"--engine", srv.URL, "--model", "stand-in"}
 }

@@ -28,19 +28,32 @@ process of its own. It is SIMULATED: everything is checked and paid for as on a
 real network, but no hardware protects it and its coins are worth nothing.
 
 When the network answers, a line "ready http://HOST:PORT/v1" is printed. The
-same --dir resumes the same network. Ctrl-C settles and stops it.`,
+same --dir resumes the same network. Ctrl-C settles and stops it.
+
+--engine auto takes a vLLM, SGLang, llama.cpp or Ollama that runs on this
+machine, known by its fingerprint, else llama-server from PATH if --model-path
+names a .gguf file, else the demo engine. vllm, sglang and llama.cpp start one
+and keep it running. An engine that wants an API key gets it from the variable
+COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 		Example: `  cocoon up
   cocoon up --workers 3 --listen 127.0.0.1:0 --dir /tmp/net
-  cocoon up --engine http://127.0.0.1:8000 --model 'Qwen/Qwen3-8B@main:0'`,
+  cocoon up --engine auto
+  cocoon up --engine http://127.0.0.1:8000 --model Qwen/Qwen3-8B --model-path /srv/qwen3
+  cocoon up --engine llama.cpp --model-path model.gguf`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Validate(); err != nil {
 				return usageError{err}
 			}
 			cfg.Dir = a.dir
 			cfg.Executable = a.env.Executable
+			cfg.EngineKey = a.getenv(node.EngineKeyVariable)
 			cfg.Progress = a.progress
 			cfg.Ready = func(s node.State) {
-				fmt.Fprintf(a.env.Stdout, "ready %s/v1\n", s.Gateway)
+				if a.json {
+					_ = a.printJSON(s)
+				} else {
+					fmt.Fprintf(a.env.Stdout, "ready %s/v1\n", s.Gateway)
+				}
 				a.hints(s)
 			}
 			a.progress("SIMULATED network in %s: no hardware protects what you send", cfg.Dir)
@@ -56,9 +69,10 @@ same --dir resumes the same network. Ctrl-C settles and stops it.`,
 	}
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:10000", "address of the OpenAI-compatible endpoint; with port 0 every port is chosen free")
 	cmd.Flags().IntVar(&cfg.Workers, "workers", 1, "number of workers")
-	cmd.Flags().StringVar(&cfg.Engine, "engine", "demo", "demo, or the URL of an OpenAI-compatible engine")
-	cmd.Flags().StringVar(&cfg.Model, "model", "", "full name of that engine's model, name@commit:hash")
-	return cmd
+	cmd.Flags().StringVar(&cfg.Engine, "engine", "demo", "demo, auto, vllm, sglang, llama.cpp, or the URL of an OpenAI-compatible engine")
+	cmd.Flags().StringVar(&cfg.Model, "model", "", "that engine's model, by name or in full, name@commit:hash (default: the first it lists)")
+	cmd.Flags().StringVar(&cfg.ModelPath, "model-path", "", "folder or file of the model, to start an engine with and to check")
+	return a.jsonFlag(cmd)
 }
 
 // hints tells a person at a terminal what to do next.
@@ -72,8 +86,8 @@ Try it, in another terminal:
   cocoon chat "What is Cocoon?" --dir %[2]s
 
   curl -N %[1]s/v1/chat/completions -H 'Content-Type: application/json' \
-    -d '{"model":"cocoon-demo-1","stream":true,"messages":[{"role":"user","content":"What is Cocoon?"}]}'
+    -d '{"model":"%[3]s","stream":true,"messages":[{"role":"user","content":"What is Cocoon?"}]}'
 
 Any OpenAI client works with OPENAI_BASE_URL=%[1]s/v1. Ctrl-C stops the network.
-`, s.Gateway, a.dir)
+`, s.Gateway, a.dir, s.Model)
 }

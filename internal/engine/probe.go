@@ -264,7 +264,7 @@ func auto(ctx context.Context, places []string) (string, Dialect, error) {
 }
 
 // openPause is how long Open waits between two looks.
-const openPause = 2 * time.Second
+const openPause = time.Second
 
 // Open makes a Client for an engine that may still be loading: it waits, as
 // long as ctx allows, until the engine lists its models, finds out its make

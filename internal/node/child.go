@@ -149,8 +149,11 @@ func (c *child) once(first bool) error {
 	cmd := exec.Command(c.n.cfg.Executable, c.args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = leash, log, log
 	cmd.ExtraFiles = append(slices.Clone(c.files), c.n.lock)
-	cmd.Env = append(environWithout("LISTEN_", "COCOON_RUNTIME_", "COCOON_MEASURED_"),
-		LeashVariable+"=1")
+	without := []string{"LISTEN_", "COCOON_RUNTIME_", "COCOON_MEASURED_"}
+	if c.role != "worker" {
+		without = append(without, EngineKeyVariable)
+	}
+	cmd.Env = append(environWithout(without...), LeashVariable+"=1")
 	if len(c.files) > 0 {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("LISTEN_FDS=%d", len(c.files)), "LISTEN_FDNAMES="+strings.Join(c.names, ":"))
 	}

@@ -19,8 +19,18 @@ type State struct {
 	// Pid is the process that runs `up`.
 	Pid int `json:"pid"`
 	// Simulated says that no hardware stands behind the network's evidence.
-	Simulated bool    `json:"simulated"`
-	Children  []Child `json:"children"`
+	Simulated bool `json:"simulated"`
+	// Model is what callers ask for.
+	Model string `json:"model"`
+	// Phases are what the start took, in order.
+	Phases   []Phase `json:"phases"`
+	Children []Child `json:"children"`
+}
+
+// Phase is one part of the start.
+type Phase struct {
+	Name    string  `json:"name"` // engine, chain, contracts, processes
+	Seconds float64 `json:"seconds"`
 }
 
 // Child is one process of the network.

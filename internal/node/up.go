@@ -13,9 +13,9 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +28,6 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/devnet"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
-	"github.com/cocoon-network/cocoon/internal/engine/demo"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
 )
 
@@ -40,8 +39,12 @@ type UpConfig struct {
 	Listen string
 	// Workers is how many workers there are.
 	Workers int
-	// Engine is "demo" or the URL of an engine; Model its model's full name.
-	Engine, Model string
+	// Engine is "demo", the URL of an engine, "auto" for one that runs here, or a
+	// make to start. Model is its model's name, in full or not; "" = what it
+	// lists first. ModelPath, if set, is the model's folder or file, whose hash
+	// becomes part of the name or is compared with it. EngineKey is the
+	// engine's API key.
+	Engine, Model, ModelPath, EngineKey string
 	// Executable is this program, which is started again for every role.
 	Executable string
 	// Progress gets lines for people.
@@ -58,19 +61,7 @@ func (c *UpConfig) Validate() error {
 	if _, err := net.ResolveTCPAddr("tcp", c.Listen); err != nil {
 		return fmt.Errorf("--listen %q is no address such as 127.0.0.1:10000: %v", c.Listen, err)
 	}
-	if c.Engine == "demo" {
-		if c.Model != "" {
-			return errors.New("--model is for an engine of yours: name its URL with --engine")
-		}
-		return nil
-	}
-	if u, err := url.Parse(c.Engine); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("--engine %q is neither demo nor a URL such as http://127.0.0.1:8000", c.Engine)
-	}
-	if c.Model == "" {
-		return errors.New("--engine needs --model: the full name of the model it serves, name@commit:hash")
-	}
-	return nil
+	return c.validateEngine()
 }
 
 // The development network's fixed parts.
@@ -108,6 +99,7 @@ type network struct {
 	cfg      UpConfig
 	lock     *os.File // on the folder; children inherit it
 	children []*child
+	mu       sync.Mutex
 	state    State
 	changed  chan struct{}
 }
@@ -199,10 +191,7 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 	if err != nil {
 		return err
 	}
-	model := cocoon.ModelName(demo.FullName())
-	if n.cfg.Engine != "demo" {
-		model = cocoon.ModelName(n.cfg.Model)
-	}
+	model := cocoon.ModelName(n.cfg.Model)
 	root, err := n.arrange(ctx, append([]*child{proxyChild, client}, workers...), listing{
 		proxyImage: simulated.Image(simProxyImage).Hash(), workerImage: simulated.Image(simWorkImage).Hash(),
 		model: sha256.Sum256([]byte(model)),
@@ -240,7 +229,7 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 			}
 		case "worker":
 			cfg.Measured.SimulatedImage = simWorkImage
-			cfg.Measured.Engine, cfg.Measured.Model = n.cfg.Engine, string(model)
+			cfg.Measured.Engine, cfg.Measured.Model, cfg.Measured.ModelPath = n.cfg.Engine, string(model), n.cfg.ModelPath
 		case "client":
 			cfg.Measured.Evidence = string(attest.None) // clients attest to nobody
 			r.Listen, r.Budget, r.TopUp = c.addr("gateway"), devBudget, devTopUp
@@ -333,7 +322,23 @@ func (n *network) walletKey(c *child) string { return n.path("keys", c.name+"-wa
 // run starts the children, waits until the network answers, and keeps it so.
 func (n *network) run(ctx context.Context) error {
 	start := time.Now()
-	phase := func(what string) { n.cfg.Progress("%5.1f s  %s", time.Since(start).Seconds(), what) }
+	last, current := start, ""
+	phase := func(name, what string) {
+		now := time.Now()
+		if current != "" {
+			n.mu.Lock()
+			n.state.Phases = append(slices.Clip(n.state.Phases), Phase{current, now.Sub(last).Seconds()})
+			n.mu.Unlock()
+		}
+		last, current = now, name
+		n.cfg.Progress("%6.2f s  %s", now.Sub(start).Seconds(), what)
+	}
+	if n.cfg.Engine != "demo" {
+		phase("engine", "finding out about the engine and its model")
+	}
+	if err := n.cfg.resolveEngine(ctx); err != nil {
+		return err
+	}
 	chainProc, err := n.chainChild()
 	if err != nil {
 		return err
@@ -342,7 +347,8 @@ func (n *network) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.state = State{Gateway: "http://" + client.addr("gateway"), Pid: os.Getpid(), Simulated: true}
+	n.state.Gateway, n.state.Pid, n.state.Simulated = "http://"+client.addr("gateway"), os.Getpid(), true
+	n.state.Model = cocoon.ModelName(n.cfg.Model).Base()
 	// Children live a little longer than ctx: they are stopped in order.
 	childCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -361,16 +367,16 @@ func (n *network) run(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(gctx, cancel)()
-		phase("starting a development chain")
+		phase("chain", "starting a development chain")
 		launch(chainProc)
 		if err := n.awaitChain(ctx); err != nil {
 			return err
 		}
-		phase("root contract, wallets and prices on chain")
+		phase("contracts", "root contract, wallets and prices on chain")
 		if err := n.prepareInTime(ctx, proxyChild, workers, client); err != nil {
 			return err
 		}
-		phase(fmt.Sprintf("starting proxy, %d worker(s), client", len(workers)))
+		phase("processes", fmt.Sprintf("starting proxy, %d worker(s), client", len(workers)))
 		launch(n.children[1:]...)
 		return n.waitReady(ctx, gctx)
 	}()
@@ -378,7 +384,11 @@ func (n *network) run(ctx context.Context) error {
 		err = cause
 	}
 	if err == nil {
-		phase(fmt.Sprintf("ready: %d processes, engine %s", len(n.children), n.cfg.Engine))
+		phase("", fmt.Sprintf("ready: %d processes, engine %s", len(n.children), n.cfg.Engine))
+		select { // so that network.json has the phases
+		case n.changed <- struct{}{}:
+		default:
+		}
 		if n.cfg.Ready != nil {
 			n.cfg.Ready(n.snapshot())
 		}
@@ -473,7 +483,9 @@ func (n *network) publish(ctx context.Context, changed <-chan struct{}) error {
 }
 
 func (n *network) snapshot() State {
+	n.mu.Lock()
 	s := n.state
+	n.mu.Unlock()
 	s.Children = nil
 	for _, c := range n.children {
 		pid, restarts := c.now()
@@ -485,14 +497,27 @@ func (n *network) snapshot() State {
 // readyLimit is how long a network may take to answer.
 const readyLimit = 60 * time.Second
 
+// loadLimit is how long an engine may take to load its model.
+const loadLimit = 2 * time.Hour
+
 // waitReady waits until the gateway lists a model that a live worker serves.
+// Meanwhile it tells what the engine is waited for.
 func (n *network) waitReady(ctx, children context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("the network was not ready within %v; the logs in %s say why", readyLimit, filepath.Join(n.cfg.Dir, "logs")))
+	limit := readyLimit
+	if n.cfg.Engine != "demo" {
+		limit = loadLimit
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the network was not ready within %v; the logs in %s say why", limit, filepath.Join(n.cfg.Dir, "logs")))
 	defer cancel()
 	client := &http.Client{Timeout: 15 * time.Second}
+	begin, told := time.Now(), ""
 	for {
-		if err := probe(ctx, client, n.state.Gateway+"/v1/models", `"id"`); err == nil {
+		if err := probe(ctx, client, n.state.Gateway+"/v1/models", `"coefficient"`); err == nil {
 			return nil
+		}
+		if why := n.engineWaits(ctx, client); why != told && strings.HasPrefix(why, "the engine") && time.Since(begin) > 3*time.Second {
+			told = why
+			n.cfg.Progress("waiting for the engine: %s", why)
 		}
 		select {
 		case <-ctx.Done():
@@ -502,6 +527,30 @@ func (n *network) waitReady(ctx, children context.Context) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// engineWaits is why the first worker that is not ready takes no requests; "" if
+// that is nothing of the engine's, or not known.
+func (n *network) engineWaits(ctx context.Context, c *http.Client) string {
+	for _, w := range n.children {
+		if w.role != "worker" || n.cfg.Engine == "demo" {
+			continue
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.addr("status")+"/readyz", nil)
+		if err != nil {
+			return ""
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			continue
+		}
+		b, err := io.ReadAll(io.LimitReader(resp.Body, 1024))
+		resp.Body.Close()
+		if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
+			return strings.TrimSpace(string(b))
+		}
+	}
+	return ""
 }
 
 func probe(ctx context.Context, c *http.Client, url, want string) error {

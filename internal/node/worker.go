@@ -85,7 +85,7 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 				if err := eng.pool.Ready(ctx); err != nil {
 					return err
 				}
-				return errors.New("the engine has no room")
+				return errors.New("no requests are taken now")
 			case len(st.Connections) == 0:
 				return errors.New("no proxy is connected")
 			}
