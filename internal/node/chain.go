@@ -116,7 +116,7 @@ func (c *chain) wallet(cfg *Config, owner cocoon.Address, log *slog.Logger) (*wa
 	if cfg.Runtime.WalletKeyFile == "" {
 		return nil, errors.New("configuration: runtime.wallet_key_file is missing: set the file with the key of the node wallet")
 	}
-	key, err := wallet.ReadKeyFile(cfg.Runtime.WalletKeyFile)
+	key, err := cfg.keys.walletKey(useWalletKey, cfg.Runtime.WalletKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: runtime.wallet_key_file: %w", err)
 	}

@@ -153,7 +153,7 @@ func loginSecret(c *Config, ch *chain) (func(contract cocoon.Address) string, er
 		text, err := secretText(c.Runtime.SecretFile)
 		return func(cocoon.Address) string { return text }, err
 	}
-	master, err := readSecret(c.Runtime.SecretFile)
+	master, err := c.keys.secret(useLogin, c.Runtime.SecretFile)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: runtime.secret_file: %w; it holds the login master, at least 32 random bytes", err)
 	}

@@ -40,6 +40,8 @@ type Config struct {
 	Reread func() (*Config, error) `toml:"-"`
 	// key is the engine's API key from the environment.
 	key string
+	// keys reads the key files; Run makes it.
+	keys keyring
 }
 
 // Measured is everything that can weaken a check. In the measured image it is
@@ -74,6 +76,11 @@ type Measured struct {
 	SimulatedRoot string `toml:"simulated_root"`
 	// SimulatedImage is the name of the image a simulated guest runs.
 	SimulatedImage string `toml:"simulated_image"`
+	// SealedKeys says what the role's key files are sealed by: tdx (the
+	// sealing enclave of the host), sev-snp (the processor), simulated; "" =
+	// they are plain. SealEnclaves are the enclaves believed (MRENCLAVE, hex).
+	SealedKeys   string   `toml:"sealed_keys"`
+	SealEnclaves []string `toml:"seal_enclaves"`
 	// GPUHelper is the program that asks a worker's GPUs for evidence, by its
 	// absolute path ("simulated": simulated GPUs); "" = the worker shows none.
 	GPUHelper string `toml:"gpu_helper"`
@@ -185,6 +192,9 @@ type Runtime struct {
 	// CollateralOffline only what the folder holds is used.
 	CollateralURL     string `toml:"collateral_url"`
 	CollateralOffline bool   `toml:"collateral_offline"`
+	// SealAddress is where the simulated machine's sealing enclave listens;
+	// "" = inside this process.
+	SealAddress string `toml:"seal_address"`
 	// SimulatedSeed is the file with the simulated vendor's secret: the
 	// "hardware" of a simulated guest. SimulatedMachine names its processor.
 	SimulatedSeed    string `toml:"simulated_seed"`
@@ -195,7 +205,7 @@ type Runtime struct {
 func Default(role string) Config {
 	c := Config{
 		Role:     role,
-		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}, Engines: []string{}, EngineArgs: []string{}},
+		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}, Engines: []string{}, EngineArgs: []string{}, SealEnclaves: []string{}},
 		Runtime: Runtime{
 			LogLevel: "info", LogFormat: "text",
 			Hosts: []string{}, Origins: []string{}, // so that --print-config lists them, as Engines and EngineArgs

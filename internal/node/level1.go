@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -47,7 +48,10 @@ func newLevel1(c *Config, ch *chain, r cocoon.Role, facts func() (statement.Fact
 	if key != nil {
 		cfg.ContractKey = *key
 		if c.Runtime.PreviousKeyFile != "" {
-			old, err := wallet.ReadKeyFile(c.Runtime.PreviousKeyFile)
+			if _, err := os.Stat(c.Runtime.PreviousKeyFile); err != nil { // none is made here
+				return nil, fmt.Errorf("configuration: runtime.previous_key_file: %w", err)
+			}
+			old, err := c.keys.walletKey(useContractKey, c.Runtime.PreviousKeyFile)
 			if err != nil {
 				return nil, fmt.Errorf("configuration: runtime.previous_key_file: %w", err)
 			}

@@ -66,7 +66,7 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 		return errors.New("configuration: runtime.key_file is missing: set the file with the proxy's contract key")
 	}
 	h := &proxyHost{cfg: c, log: log, owner: owner, waiting: errors.New("starting")}
-	if h.key, err = wallet.ReadKeyFile(c.Runtime.KeyFile); err != nil {
+	if h.key, err = c.keys.walletKey(useContractKey, c.Runtime.KeyFile); err != nil {
 		return fmt.Errorf("configuration: runtime.key_file: %w", err)
 	}
 	if h.chain, err = openChain(ctx, c, log); err != nil {

@@ -15,6 +15,10 @@ import (
 // Run runs the role that c configures until ctx ends.
 func Run(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) error {
 	spareCollections()
+	var err error
+	if c.keys, err = openKeys(ctx, c, log); err != nil {
+		return err
+	}
 	switch c.Role {
 	case "client":
 		return runClient(ctx, c, ls, log)
