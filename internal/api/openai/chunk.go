@@ -40,8 +40,8 @@ func ParseChunk(data []byte) (Chunk, error) {
 			c.many = c.usage.end > 0
 			c.usage = span{m.start, m.value, m.end}
 		case m.is("choices"):
-			e := elements{b: data, i: m.value}
-			c.NoChoices = data[m.value] == '[' && !e.next()
+			// next has walked the value: its brackets match.
+			c.NoChoices = data[m.value] == '[' && data[skipSpace(data, m.value+1)] == ']'
 			c.choices = span{m.start, m.value, m.end}
 		case m.is("error"):
 			c.IsError = data[m.value] != 'n'
