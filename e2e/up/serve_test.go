@@ -171,7 +171,7 @@ func commands(t *testing.T, n *network) {
 		t.Fatalf("models --json: exit code %d, %v, %q, %q", code, err, out, errs)
 	}
 	m := list.Data[0]
-	if m.ID != demoModel || m.Price != 20 || len(m.Workers) != 1 || m.Workers[0].Coefficient != 1000 || m.Workers[0].Max != 60 || m.Workers[0].Running != 0 {
+	if m.ID != demoModel || m.Price != 20 || len(m.Workers) != 1 || m.Workers[0].Coefficient != 1000 || m.Workers[0].Max != 64 || m.Workers[0].Running != 0 {
 		t.Errorf("models --json: %+v", m)
 	}
 	if _, out, _ = run(t, "", "models", "--dir", n.dir); !strings.Contains(out, "SIMULATED") || !strings.Contains(out, demoModel) {
