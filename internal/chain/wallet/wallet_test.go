@@ -293,6 +293,86 @@ func TestKilledBetween(t *testing.T) {
 	}
 }
 
+// TestKilledAtEachStep leaves the outbox as a process does that is killed at
+// each point where it writes, and starts again: the message of then is executed
+// exactly once if its record was complete, and never if it was not, and the
+// next one once. What the chain says decides, not the file.
+func TestKilledAtEachStep(t *testing.T) {
+	w := newWorld(t)
+	first, second := cocoon.Address{Hash: [32]byte{31: 11}}, cocoon.Address{Hash: [32]byte{31: 12}}
+	for i, tt := range []struct {
+		name string
+		// leave turns the outbox of a message that was recorded, and perhaps sent,
+		// into what the kill left of it.
+		leave   func(t *testing.T, o outbox)
+		arrived bool // the message came to the chain before the kill
+		want    coins.Nano
+	}{
+		{name: "while the record was written", want: 0, leave: func(t *testing.T, o outbox) {
+			b, err := os.ReadFile(o.path)
+			if err == nil {
+				err = errors.Join(os.WriteFile(o.path+".new", b[:len(b)/2], 0o600), os.Remove(o.path))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{name: "before the record took its name", want: 0, leave: func(t *testing.T, o outbox) {
+			if err := os.Rename(o.path, o.path+".new"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{name: "before it was sent", want: gram},
+		{name: "after it was sent", arrived: true, want: gram},
+		{name: "after it was executed, before the record was cleared", arrived: true, want: gram, leave: func(*testing.T, outbox) {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before, next := w.received(t, first), w.received(t, second)
+			cfg := w.config(t, Node)
+			c := &crippled{Chain: w.client, lose: true}
+			cfg.Chain = c
+			killed := w.open(t, cfg, 5*gram)
+			ctx, cancel := context.WithCancel(t.Context())
+			result := make(chan error, 1)
+			go func() {
+				_, err := killed.Send(ctx, []Message{pay(11, gram)})
+				result <- err
+			}()
+			c.awaitSent(1)
+			cancel()
+			if err := <-result; !errors.Is(err, ErrPending) {
+				t.Fatalf("%v, want %v", err, ErrPending)
+			}
+			if tt.arrived {
+				if err := w.client.Send(t.Context(), c.sent[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.leave != nil {
+				if tt.arrived {
+					w.awaitReceived(t, first, before+gram)
+				}
+				tt.leave(t, killed.outbox)
+			}
+			c.setLose(false)
+			again := w.open(t, cfg, 0)
+			if _, err := again.Resume(t.Context()); err != nil && !errors.Is(err, ErrNothing) {
+				t.Fatalf("resume: %v", err)
+			}
+			if _, err := again.Send(t.Context(), []Message{pay(12, gram/2)}); err != nil {
+				t.Fatal(err)
+			}
+			w.awaitReceived(t, second, next+gram/2)
+			if got := w.received(t, first) - before; got != tt.want {
+				t.Errorf("step %d: %v was paid, want %v", i, got, tt.want)
+			}
+			if _, err := again.Resume(t.Context()); !errors.Is(err, ErrNothing) {
+				t.Errorf("step %d: something is still recorded: %v", i, err)
+			}
+		})
+	}
+}
+
 // TestExpires loses a message for good: it is resent until the chain's time
 // has passed its validity, and then known to be dead.
 func TestExpires(t *testing.T) {

@@ -1,9 +1,12 @@
 package settle
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,6 +112,9 @@ type network struct {
 	proxy  *Proxy
 	client *Client
 
+	ledgerDir   string
+	proxyConfig ProxyConfig
+
 	proxyContract, clientContract, workerContract, clientOwner cocoon.Address
 
 	// stopProxy ends the proxy, as if its machine had died.
@@ -127,9 +133,11 @@ func newNetwork(t *testing.T, ctx context.Context) *network {
 	n.must(err)
 	n.workerContract, err = bindings.WorkerAddress(n.snap, workerOwner, n.proxyContract, n.key)
 	n.must(err)
-	n.ledger, err = ledger.Open(t.TempDir(), ledger.Config{Contract: n.proxyContract})
+	n.ledgerDir = t.TempDir()
+	n.ledger, err = ledger.Open(n.ledgerDir, ledger.Config{Contract: n.proxyContract})
 	n.must(err)
-	n.proxy, err = NewProxy(ProxyConfig{Config: proxyConfig, Terms: n.snap, Ledger: n.ledger, Signer: n.signer, Key: n.key, Owner: proxyOwner, Contract: n.proxyContract})
+	n.proxyConfig = ProxyConfig{Config: proxyConfig, Terms: n.snap, Ledger: n.ledger, Signer: n.signer, Key: n.key, Owner: proxyOwner, Contract: n.proxyContract}
+	n.proxy, err = NewProxy(n.proxyConfig)
 	n.must(err)
 	code, err := bindings.Hash(contracts.Proxy())
 	n.must(err)
@@ -213,6 +221,137 @@ func TestOnDevnet(t *testing.T) {
 		return err == nil && !s.Open && s.Balance == 0 && s.Charged == 2*oneCoin
 	})
 	n.until("the money", func() bool { return n.balance(n.clientOwner) > before+3*ton-ton/10 })
+}
+
+// TestRestoredLedgerOnDevnet starts a proxy on the copy of its ledger from before
+// the last charges, as after a restored backup: it never becomes ready, says
+// what is the matter, and sends nothing. The newest ledger serves on.
+func TestRestoredLedgerOnDevnet(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	n := newNetwork(t, ctx)
+	old := t.TempDir()
+	n.must(os.CopyFS(old, os.DirFS(n.ledgerDir)))
+	n.charge(1, oneCoin)
+	n.must(n.proxy.Settle(ctx))
+	n.stopProxy()
+
+	restored, err := ledger.Open(old, ledger.Config{Contract: n.proxyContract})
+	n.must(err)
+	runCtx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { n.must(restored.Run(runCtx)) })
+	cfg := n.proxyConfig
+	cfg.Ledger = restored
+	p, err := NewProxy(cfg)
+	n.must(err)
+	wg.Go(func() { n.must(p.Run(runCtx)) })
+	n.until("the refusal", func() bool { return errors.Is(p.Ready(), channel.ErrRollback) })
+	if err := p.Ready(); !strings.Contains(err.Error(), "restore the newest ledger") {
+		t.Errorf("%v does not say what to do", err)
+	}
+	spent := n.balance(cfg.Wallet.Address())
+	if err := p.Settle(ctx); !errors.Is(err, channel.ErrRollback) {
+		t.Errorf("settling on the old ledger: %v", err)
+	}
+	if got := n.balance(cfg.Wallet.Address()); got != spent {
+		t.Errorf("a refused proxy spent %v", spent-got)
+	}
+	stop()
+	wg.Wait()
+	n.must(restored.Close())
+
+	// Nothing is lost: the newest ledger goes on where it was.
+	p, err = NewProxy(n.proxyConfig)
+	n.must(err)
+	runCtx, stop = context.WithCancel(ctx)
+	wg.Go(func() { n.must(p.Run(runCtx)) })
+	n.until("the newest ledger to serve", func() bool { return p.Ready() == nil })
+	n.charge(2, oneCoin)
+	n.must(p.Settle(ctx))
+	stop()
+	wg.Wait()
+	if a := n.ledger.ClientAccount(n.clientOwner); a.Contract.Charged != 2*oneCoin || a.Contract.Balance != 3*ton {
+		t.Errorf("the ledger says %+v", a)
+	}
+	if got := n.balance(workerOwner); !near(got, 2*oneCoin*19) {
+		t.Errorf("the worker has %v", got)
+	}
+}
+
+// TestRefusalsOnDevnet asks for what cannot be had: each refusal names its
+// cause, and no coin but gas moves.
+func TestRefusalsOnDevnet(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	n := newNetwork(t, ctx)
+	before := n.balance(n.clientOwner)
+	for _, tt := range []struct {
+		name string
+		try  func() error
+		text string
+	}{
+		{"deposit above the wallet's balance", func() error { return n.client.TopUp(ctx, n.clientContract, 1000*ton) }, "from the balance of"},
+		{"deposit into no contract", func() error { return n.client.TopUp(ctx, addr(0x77), ton) }, "no such contract"},
+		{"stake below what it is", func() error { return n.client.IncreaseStake(ctx, n.clientContract, ton/2) }, "already"},
+		{"force without a request", func() error { return n.client.ForceRefund(ctx, n.clientContract) }, "cannot be forced"},
+	} {
+		err := tt.try()
+		if err == nil || !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%s: %v, want %q in it", tt.name, err, tt.text)
+		}
+	}
+	if got := n.balance(n.clientOwner); got != before {
+		t.Errorf("refusals cost %v", before-got)
+	}
+
+	// A payment under another proxy's key is refused on chain; a replayed one
+	// changes nothing. The wallet pays gas, the channel nothing.
+	n.charge(1, oneCoin)
+	n.must(n.proxy.Settle(ctx))
+	stranger := bindings.KeySigner(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{5}, 32)))
+	for name, by := range map[string]bindings.KeySigner{"forged": stranger, "replayed": n.signer} {
+		tokens := uint64(oneCoin)
+		if name == "forged" {
+			tokens = 3 * oneCoin
+		}
+		data, err := bindings.SignPayment(by, bindings.ClientCharge, n.clientContract, tokens, 9, n.clientOwner)
+		n.must(err)
+		p, err := bindings.ParsePayment(data)
+		n.must(err)
+		body, err := p.Rewrap(n.clientOwner)
+		n.must(err)
+		n.client.mu.Lock() // the wallet is the client's
+		_, err = n.client.wallet.Send(ctx, []wallet.Message{{To: n.clientContract, Amount: clientValue, Bounce: true, Body: body}})
+		n.client.mu.Unlock()
+		n.must(err)
+	}
+	n.until("both refusals", func() bool {
+		n.client.mu.Lock()
+		defer n.client.mu.Unlock()
+		return n.client.failures == 2
+	})
+	s, err := n.client.look(ctx, n.clientContract)
+	n.must(err)
+	if s.Balance != 4*ton || s.Tokens != oneCoin {
+		t.Errorf("the channel has %v and %d tokens charged", s.Balance, s.Tokens)
+	}
+
+	// Closed is closed. A contract that refused something is left alone for a
+	// while first.
+	n.must(n.chain.Advance(afterFailure + time.Second))
+	n.client.Leave(n.clientContract)
+	n.until("the close", func() bool {
+		s, err := n.client.look(ctx, n.clientContract)
+		n.must(err)
+		return s.State == bindings.Closed
+	})
+	if err := n.client.TopUp(ctx, n.clientContract, ton); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("deposit into a closed contract: %v", err)
+	}
+	if err := n.client.Register(ctx, n.proxyContract, n.clientContract, 78); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("registration with a closed contract: %v", err)
+	}
 }
 
 // TestRetirementOnDevnet closes a proxy contract: refunds, last payouts, and
