@@ -9,7 +9,8 @@
 // Owns: the cache folder's files.
 // Imports: attest and its parsers.
 // Trust: evidence, answers and files are foreign and bounded.
-// Concurrency: safe for concurrent use; one fetch per platform at a time.
+// Concurrency: safe for concurrent use; one fetch per platform at a time, in a
+// goroutine of its own that ends after 10 s.
 package endorse
 
 import (
@@ -45,6 +46,8 @@ const (
 const (
 	defaultRefresh = 6 * time.Hour
 	retryPause     = time.Minute
+	fetchLimit     = 10 * time.Second // less than a handshake's
+	patience       = 2 * time.Second
 	maxAnswer      = 8 << 20
 	maxKeys        = 1024 // platforms remembered; FMSPCs and products are few
 )
@@ -95,10 +98,17 @@ type verifiedChain struct {
 
 // entry is what is known of one platform.
 type entry struct {
-	mu      sync.Mutex // held while fetching
-	loaded  bool
-	tried   time.Time
-	content content
+	mu       sync.Mutex
+	loaded   bool
+	tried    time.Time
+	content  content
+	fetching *fetch // under way; nil: none
+}
+
+// fetch is one visit to a service. err is set when done is closed.
+type fetch struct {
+	done chan struct{}
+	err  error
 }
 
 // content is the form of a file in the cache folder.
@@ -140,8 +150,8 @@ type platform struct {
 }
 
 // Endorsements returns what belongs to ev: remembered, from the folder, or
-// fetched. If fetching fails, older statements serve as long as their own
-// dates allow.
+// fetched. If fetching fails or takes long, older statements serve as long as
+// their own dates allow.
 func (s *Source) Endorsements(ctx context.Context, ev attest.Evidence) (*attest.Endorsements, error) {
 	p, err := s.identify(ev)
 	if err != nil {
@@ -152,30 +162,71 @@ func (s *Source) Endorsements(ctx context.Context, ev attest.Evidence) (*attest.
 		return nil, err
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if !e.loaded {
 		e.loaded = true
 		s.load(p.key, &e.content)
 	}
 	now := s.cfg.Now()
 	fresh := !e.content.empty() && now.Sub(e.content.Fetched) < s.cfg.Refresh
-	if !fresh && !s.cfg.Offline && now.Sub(e.tried) >= retryPause {
+	if !fresh && !s.cfg.Offline && e.fetching == nil && now.Sub(e.tried) >= retryPause {
 		e.tried = now
-		switch found, err := p.fetch(ctx, s); {
-		case err == nil:
-			found.Fetched = now
-			e.content = found
-			s.store(p.key, &found)
-		case e.content.empty():
+		e.fetching = &fetch{done: make(chan struct{})}
+		// It serves everybody who waits, so it does not end with one of them.
+		go s.fetch(context.WithoutCancel(ctx), p, e, e.fetching)
+	}
+	under, have := e.fetching, !e.content.empty()
+	e.mu.Unlock()
+	if under != nil {
+		if err := under.wait(ctx, have); err != nil && !have {
 			return nil, err
-		default:
-			s.cfg.Log.Warn("statements not renewed, older ones serve on", "platform", p.key, "fetched", e.content.Fetched, "error", err)
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.content.empty() {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, p.key)
 	}
 	return &attest.Endorsements{Intel: e.content.Intel, AMD: e.content.AMD}, nil
+}
+
+// wait waits for the fetch, and where there are older statements not for long:
+// a service that hangs must not hold up those whom they would do for.
+func (f *fetch) wait(ctx context.Context, older bool) error {
+	var enough <-chan time.Time
+	if older {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		enough = t.C
+	}
+	select {
+	case <-f.done:
+		return f.err
+	case <-enough:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: none yet: %v", ErrAnswer, context.Cause(ctx))
+	}
+}
+
+// fetch asks the service and keeps what it says.
+func (s *Source) fetch(ctx context.Context, p platform, e *entry, f *fetch) {
+	ctx, cancel := context.WithTimeoutCause(ctx, fetchLimit, errors.New("the service does not answer in time"))
+	defer cancel()
+	found, err := p.fetch(ctx, s)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		found.Fetched = e.tried
+		e.content = found
+		s.store(p.key, &found)
+	} else if !e.content.empty() {
+		s.cfg.Log.Warn("statements not renewed, older ones serve on", "platform", p.key, "fetched", e.content.Fetched, "error", err)
+	}
+	f.err, e.fetching = err, nil
+	close(f.done)
 }
 
 func (s *Source) entry(key string) (*entry, error) {

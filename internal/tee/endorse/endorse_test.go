@@ -4,6 +4,8 @@ package endorse
 
 import (
 	"bytes"
+	"compress/gzip"
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cocoon-network/cocoon/attest"
@@ -211,6 +214,16 @@ func TestBadAnswers(t *testing.T) {
 				rw.Write(make([]byte, 4096))
 			}
 		},
+		"gzip bomb": func(rw http.ResponseWriter, _ *http.Request) { // 24 MiB of zeros in 24 KiB
+			rw.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(rw)
+			for range 24 {
+				if _, err := z.Write(make([]byte, 1<<20)); err != nil {
+					return // the reader has had enough
+				}
+			}
+			z.Close()
+		},
 		"cut off": func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Content-Length", "10")
 			rw.Write([]byte("x"))
@@ -326,4 +339,51 @@ func TestSigner(t *testing.T) {
 	if _, err := New(Config{KDS: garbage.URL}).Signer(t.Context(), ev.Quote); !errors.Is(err, ErrAnswer) {
 		t.Errorf("garbage: %v", err)
 	}
+}
+
+// hung is a service that takes requests and never answers.
+type hung struct{}
+
+func (hung) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// TestHungService: whoever has no statements hears that the service hangs; who
+// has older ones is held up for moments only, and nobody beyond his own time.
+func TestHungService(t *testing.T) {
+	w := newWorld(t)
+	filled := New(w.cfg) // into the folder
+	w.expect(filled, nil, 4)
+	synctest.Test(t, func(t *testing.T) {
+		cfg := w.cfg
+		cfg.Client = &http.Client{Transport: hung{}}
+		ask := func(s *Source, limit time.Duration) (took time.Duration, err error) {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			begun := time.Now()
+			_, err = s.Endorsements(ctx, w.ev)
+			return time.Since(begun), err
+		}
+		cfg.Dir = ""
+		s := New(cfg)
+		if took, err := ask(s, time.Second); !errors.Is(err, ErrAnswer) || took != time.Second {
+			t.Errorf("for a second: %v after %s", err, took)
+		}
+		// The same fetch goes on for the next one.
+		if took, err := ask(s, time.Minute); !errors.Is(err, ErrAnswer) || took != fetchLimit-time.Second || !strings.Contains(err.Error(), "in time") {
+			t.Errorf("to its end: %v after %s", err, took)
+		}
+		if took, err := ask(s, time.Minute); !errors.Is(err, ErrNotFound) || took != 0 {
+			t.Errorf("soon after: %v after %s", err, took)
+		}
+		cfg.Dir = w.cfg.Dir
+		later := w.now.Add(defaultRefresh + time.Hour)
+		cfg.Now = func() time.Time { return later }
+		s = New(cfg)
+		if took, err := ask(s, time.Minute); err != nil || took != patience {
+			t.Errorf("with older statements: %v after %s", err, took)
+		}
+		time.Sleep(fetchLimit)
+	})
 }
