@@ -17,6 +17,7 @@ import (
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/engine"
 	"github.com/cocoon-network/cocoon/internal/engine/modelhash"
+	"github.com/cocoon-network/cocoon/internal/node"
 )
 
 func (a *app) engineCommand() *cobra.Command {
@@ -135,7 +136,8 @@ func (a *app) engineProbeCommand() *cobra.Command {
 		Long: `Look at a running engine in three steps: it answers, it is healthy and lists
 models, it makes one token with usage. Without a URL the usual loopback ports
 are looked at, and what stands there is known by its fingerprint, not its port.
-Exit code 1 if a step fails or no engine is found.`,
+Exit code 1 if a step fails or no engine is found. An engine at a URL that wants
+an API key gets it from the variable COCOON_ENGINE_KEY.`,
 		Example: `  cocoon engine probe
   cocoon engine probe http://127.0.0.1:8000 --model Qwen/Qwen3-8B --json
   cocoon engine probe unix:/run/engine.sock`,
@@ -160,15 +162,16 @@ Exit code 1 if a step fails or no engine is found.`,
 const probeTimeout = 90 * time.Second
 
 func (a *app) engineProbe(ctx context.Context, url, model string) error {
+	key := a.getenv(node.EngineKeyVariable)
 	if url == "" {
 		found, _, err := engine.Auto(ctx)
 		if err != nil {
 			return err
 		}
 		a.progress("found %s", found)
-		url = found
+		url, key = found, "" // a key is for the engine it was made for
 	}
-	c, err := engine.New(engine.Config{BaseURL: url})
+	c, err := engine.New(engine.Config{BaseURL: url, APIKey: key})
 	if err != nil {
 		return usageError{err}
 	}

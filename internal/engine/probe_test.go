@@ -33,7 +33,7 @@ func TestProbe(t *testing.T) {
 		if !r.OK() || r.Dialect != d || !slices.Equal(r.Models, []string{"m"}) || r.Caps != d.Caps() || len(r.Steps) != 3 {
 			t.Errorf("%q: %+v", d, r)
 		}
-		if silent := d == engine.Ollama || d == engine.Unknown; silent != math.IsNaN(r.Load.Running) || !silent && (r.Load.Running != 1 || r.Load.Waiting != 2) {
+		if silent := d == engine.Ollama || d == engine.Unknown; silent != math.IsNaN(r.Load.Running) || !silent && (r.Load.Running != 0 || r.Load.Waiting != 2) {
 			t.Errorf("%q: %+v", d, r.Load)
 		}
 	}

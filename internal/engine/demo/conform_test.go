@@ -39,3 +39,25 @@ func TestConform(t *testing.T) {
 		})
 	}
 }
+
+// TestConformInDisguise runs the suite over the other makes' own pages, with our
+// engine behind them: what the client asks of vLLM and SGLang is asked here. The
+// pages are written from the documentation of vLLM 0.12 and SGLang 0.5.10, not
+// recorded; the answers are ours, so this says nothing about theirs.
+func TestConformInDisguise(t *testing.T) {
+	s, err := demo.New(demo.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []engine.Dialect{engine.VLLM, engine.SGLang} {
+		t.Run(string(d), func(t *testing.T) {
+			srv := httptest.NewServer(enginetest.Disguise(d, demo.Model, s))
+			defer srv.Close()
+			c, err := engine.Open(t.Context(), engine.Config{BaseURL: srv.URL})
+			if err != nil || c.Dialect() != d {
+				t.Fatalf("opened as %q, %v", c.Dialect(), err)
+			}
+			enginetest.Conform(t, c, demo.Model)
+		})
+	}
+}
