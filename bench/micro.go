@@ -14,6 +14,7 @@ var microRatios = []struct {
 	Faster       bool // the ratio is that of rates, not of times
 }{
 	{"P9  payment states signed and charged durably, to bare Ed25519 signing (rate)", "SignAndCharge", "Sign", true},
+	{"    CPU of all the accounting of one request, to that of one bare Ed25519 signature", "Accounting:cpu", "Sign:cpu", false},
 	{"    payment signed with its cell hash, to bare Ed25519 signing (time)", "SignPayment", "Ed25519", false},
 	{"P8  mutual handshake with simulated evidence, to plain mutual TLS (rate)", "Handshake/simulated", "Handshake/none", true},
 	{"    the same with the session of level 1, statements known, to plain mutual TLS (rate)", "Handshake/level_1", "Handshake/mutual_TLS", true},
@@ -36,6 +37,9 @@ func runMicro(r io.Reader, w io.Writer) error {
 		line := sc.Text()
 		if name, v, ok := benchLine(line); ok {
 			ns[name] = v
+			if cpu, ok := metric(line, "cpu-ns/op"); ok {
+				ns[name+":cpu"] = cpu
+			}
 			fmt.Fprintln(w, line)
 		} else if strings.HasPrefix(line, "---") || strings.HasPrefix(line, "FAIL") || strings.HasPrefix(line, "panic") || strings.HasPrefix(line, "    ") {
 			fmt.Fprintln(w, line)
@@ -58,6 +62,18 @@ func runMicro(r io.Reader, w io.Writer) error {
 		}
 	}
 	return sc.Err()
+}
+
+// metric reads "… 123 UNIT …" from a line of a benchmark.
+func metric(line, unit string) (float64, bool) {
+	f := strings.Fields(line)
+	for i := 1; i < len(f); i++ {
+		if f[i] == unit {
+			v, err := strconv.ParseFloat(f[i-1], 64)
+			return v, err == nil
+		}
+	}
+	return 0, false
 }
 
 // benchLine reads "BenchmarkName-4  100  123 ns/op …".

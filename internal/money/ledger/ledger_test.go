@@ -16,6 +16,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
 )
 
 func owner(n int) cocoon.Address {
@@ -676,11 +677,62 @@ func BenchmarkSignAndCharge(b *testing.B) {
 
 func BenchmarkSign(b *testing.B) {
 	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	defer reportCPU(b)()
 	b.SetParallelism(64)
 	b.RunParallel(func(pb *testing.PB) {
 		hash := make([]byte, 32)
 		for pb.Next() {
 			ed25519.Sign(key, hash)
+		}
+	})
+}
+
+// BenchmarkAccounting is all that counting one request costs: the client's
+// bound and tally, the proxy's reservation, the worker's price, the charge on
+// disk, the end of each, and the worker's credit. Signing is not in it: a
+// counter is signed once it is marked, not once a request.
+func BenchmarkAccounting(b *testing.B) {
+	l := openDir(b, b.TempDir(), Config{})
+	m := pricing.Multipliers{Prompt: 10000, Cached: 1000, Completion: 80000, Reasoning: 80000}
+	open := channel.ClientContract{Open: true, Balance: 1 << 60, Stake: 1 << 60}
+	var n atomic.Int64
+	var mu sync.Mutex
+	var tally channel.Tally
+	book, err := channel.NewClientBook(1, open, channel.Counters{})
+	must(b, err)
+	var worker channel.WorkerBook
+	b.SetParallelism(64)
+	b.ReportAllocs()
+	defer reportCPU(b)()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			bound := pricing.Reserve(500, 200, 4000, m)
+			mu.Lock()
+			tally = tally.Begin(bound)
+			next, err := book.Reserve(bound)
+			book = next
+			mu.Unlock()
+			if err != nil {
+				b.Fatal(err)
+			}
+			cost := m.Adjust(pricing.Usage{Prompt: 100, Completion: 120}, 1000).Total
+			c := charge(int(n.Add(1)))
+			c.Tokens = cost
+			if err := l.Charge(b.Context(), c); err != nil {
+				b.Fatal(err)
+			}
+			mu.Lock()
+			book, _, err = book.Settle(bound, cost)
+			if err == nil {
+				worker, err = worker.Earn(cost)
+			}
+			tally = tally.End(bound, cost).Hear(book.Counters().Used)
+			unexplained := tally.Unexplained()
+			mu.Unlock()
+			if err != nil || unexplained != 0 {
+				b.Fatal(err, unexplained)
+			}
 		}
 	})
 }
