@@ -3,9 +3,17 @@
 package node
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -186,6 +194,17 @@ func TestVerifyFile(t *testing.T) {
 		return path
 	}
 	certificate := cert.Certificate[0]
+	var zipped bytes.Buffer
+	bomb := gzip.NewWriter(&zipped)
+	for range 64 {
+		if _, err := bomb.Write(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bomb.Close()
+	tooMany := certificateOf(t, quote.Bytes(), time.Now(), 10000)
+	tooLarge := certificateOf(t, make([]byte, 40<<10), time.Now(), 0)
+	tomorrow := certificateOf(t, quote.Bytes(), time.Now().Add(30*time.Hour), 0)
 	c := Default("client")
 	c.Runtime.Dir, c.Runtime.CollateralOffline = dir, true
 	c.Measured.SimulatedRoot = v.RootKeyID().String()
@@ -197,6 +216,11 @@ func TestVerifyFile(t *testing.T) {
 		{"certificate, hardware demanded", filepath.Join(dir, "cert.der"), "tdx", "root key"},
 		{"quote", write("quote.bin", quote.Bytes()), "devnet", ""},
 		{"broken quote", write("broken.bin", broken), "devnet", "quote signature"},
+		{"oversized quote", write("large.bin", make([]byte, 900<<10)), "devnet", "format"},
+		{"gzip bomb", write("bomb.gz", zipped.Bytes()), "devnet", "format"},
+		{"10,000 extensions", write("many.der", tooMany), "devnet", "certificate"},
+		{"oversized quote in a certificate", write("large.der", tooLarge), "devnet", "certificate"},
+		{"a clock that is ahead", write("tomorrow.der", tomorrow), "devnet", "certificate"},
 		{"not a quote", write("noise.bin", []byte("noise that is long enough to be something")), "devnet", "format"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -207,6 +231,9 @@ func TestVerifyFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			f := card.Failed()
+			if f != nil && len(f.Detail) > 300 {
+				t.Errorf("a detail of %d bytes: are they the input's?", len(f.Detail))
+			}
 			switch {
 			case tt.failed == "" && f != nil:
 				t.Errorf("%s fails: %s", f.Name, f.Detail)
@@ -219,4 +246,27 @@ func TestVerifyFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// certificateOf is a self-signed certificate with a quote, and with so many
+// extensions that mean nothing.
+func certificateOf(t *testing.T, quote []byte, from time.Time, more int) []byte {
+	t.Helper()
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "127.0.0.1"}, DNSNames: []string{"127.0.0.1"},
+		NotBefore: from.Add(-time.Hour), NotAfter: from.Add(23 * time.Hour),
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 12345, 1}, Critical: true, Value: quote}},
+	}
+	for i := range more {
+		tmpl.ExtraExtensions = append(tmpl.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3, i}, Value: []byte{5, 0}})
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }

@@ -349,6 +349,34 @@ func TestTDX(t *testing.T) {
 			}
 		})
 	}
+	// A service that hangs: the card says so, in the time there is.
+	hung := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(func() {
+		hung.CloseClientConnections()
+		hung.Close()
+	})
+	q, err := guest.Quote([64]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := Default("client")
+	kept.Runtime.Dir, kept.Runtime.CollateralURL = t.TempDir(), hung.URL
+	file := filepath.Join(kept.Runtime.Dir, "quote.bin")
+	if err := os.WriteFile(file, q.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	card, err := Verify(soon, VerifyConfig{Target: file, Policy: "tdx", Config: &kept})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := card.Failed(); f == nil || f.Fix == "" || !slices.ContainsFunc(card.Factors, func(f VerifiedFactor) bool {
+		return f.Name == "endorsements" && strings.Contains(f.Detail, "none yet")
+	}) {
+		t.Errorf("with a service that hangs: %+v", card.Factors)
+	}
+
 	// With good statements the same machine is taken again.
 	says.Store(&simulated.Statements{At: time.Now().Add(-time.Minute)})
 	renewed := newSite(t, hardware)

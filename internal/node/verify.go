@@ -95,6 +95,7 @@ func fixFor(f attest.Factor) string {
 	for _, c := range []struct{ in, fix string }{
 		{"GPU", "run the GPU, driver and VBIOS that measured.gpu_policy pins, with measured.gpu_helper set; or have the network pin this one"},
 		{"root key", "use hardware of a vendor the policy trusts, or name the policy of the network this is (--policy network)"},
+		{"format", "give evidence as its maker wrote it: a certificate (PEM or DER), a TDX quote or an SEV-SNP report; of a live peer: refuse it"},
 		{"policy", "use hardware of the kind the policy demands, or name the policy of the network this is (--policy network)"},
 		{"image", "run an image the root contract lists, or have its owner list this one"},
 		{"model", "serve a model the root contract lists, or have its owner list this one"},
