@@ -74,7 +74,7 @@ func WriteArchive(ctx context.Context, w io.Writer, path string, progress Progre
 	if err != nil {
 		return 0, err
 	}
-	a := archive{ctx: ctx, w: w, progress: progress, buf: make([]byte, 256<<10)}
+	a := archive{ctx: ctx, w: w, progress: progress, buf: make([]byte, bufSize)}
 	for i := range members {
 		a.total += int64(len(header(&members[i]))) + up(members[i].size(), tarBlock)
 	}
@@ -252,6 +252,9 @@ func ascii(s string) bool {
 	return true
 }
 
+// bufSize is what is read and hashed at once.
+const bufSize = 4 << 20
+
 // archive is one archive on its way out.
 type archive struct {
 	ctx         context.Context
@@ -355,7 +358,7 @@ func copyArchive(ctx context.Context, w io.Writer, file string, info fs.FileInfo
 		return fmt.Errorf("model: %w", err)
 	}
 	defer f.Close()
-	a := archive{ctx: ctx, w: w, progress: progress, buf: make([]byte, 256<<10), total: info.Size()}
+	a := archive{ctx: ctx, w: w, progress: progress, buf: make([]byte, bufSize), total: info.Size()}
 	if err := a.content(f, info); err != nil {
 		return fmt.Errorf("model: %s: %w", file, err)
 	}

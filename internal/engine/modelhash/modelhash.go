@@ -103,7 +103,7 @@ type Progress func(done, total int64)
 //     padded already, as WriteArchive does;
 //   - any other file: of the archive of a folder that holds this file only.
 //
-// It reads once and keeps a few kilobytes. progress may be nil.
+// It reads once and keeps a few megabytes. progress may be nil.
 func Hash(ctx context.Context, path string, progress Progress) (Root, error) {
 	var tree Tree
 	if strings.EqualFold(filepath.Ext(path), ".tar") {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"runtime"
+	"slices"
+	"sync"
 )
 
 // BlockSize is the size of data and hash blocks in bytes.
@@ -15,13 +18,15 @@ var salt = [17]byte{0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 
 
 // Tree is a dm-verity hash tree (format 1, SHA-256) over what is written to
 // it. It keeps one block of each level, so its size grows with the logarithm
-// of the data. The zero value is ready.
+// of the data. Large writes are hashed on all processors. The zero value is
+// ready.
 type Tree struct {
 	h       hash.Hash
 	out     Root
 	data    []byte // the data block that is not full yet
 	blocks  int64
 	digests []level
+	sums    []Root // of the blocks of one Write
 }
 
 // level is one level of hash blocks, the leaves' digests first.
@@ -39,6 +44,12 @@ func (t *Tree) Write(p []byte) (int, error) {
 	}
 	n := len(p)
 	for len(p) > 0 {
+		if len(t.data) == 0 && len(p) >= spread*BlockSize {
+			k := len(p) / BlockSize * BlockSize
+			t.leaves(p[:k])
+			p = p[k:]
+			continue
+		}
 		if len(t.data) == 0 && len(p) >= BlockSize {
 			t.leaf(p[:BlockSize])
 			p = p[BlockSize:]
@@ -58,6 +69,30 @@ func (t *Tree) Write(p []byte) (int, error) {
 func (t *Tree) leaf(block []byte) {
 	t.blocks++
 	t.add(0, t.sum(block))
+}
+
+// spread is from how many blocks on they are hashed on all processors.
+const spread = 64
+
+// leaves does what leaf does for many blocks, which do not depend on each other.
+func (t *Tree) leaves(p []byte) {
+	n := len(p) / BlockSize
+	t.sums = slices.Grow(t.sums[:0], n)[:n]
+	share := max((n+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0), spread/4)
+	var wg sync.WaitGroup
+	for from := 0; from < n; from += share {
+		wg.Go(func() {
+			part := Tree{h: sha256.New()}
+			for i := from; i < min(from+share, n); i++ {
+				t.sums[i] = part.sum(p[i*BlockSize : (i+1)*BlockSize])
+			}
+		})
+	}
+	wg.Wait()
+	t.blocks += int64(n)
+	for _, r := range t.sums {
+		t.add(0, r)
+	}
 }
 
 func (t *Tree) sum(block []byte) Root {
