@@ -200,3 +200,72 @@ func TestEngineConfiguration(t *testing.T) {
 		t.Errorf("the configuration is printed with the key (%v)", err)
 	}
 }
+
+// TestReload: what can change while requests run is taken over from the file, a
+// mistake in it changes nothing, and a request that runs is not dropped.
+func TestReload(t *testing.T) {
+	n := startNet(t)
+	name := n.model.Base()
+	hold := make(chan struct{})
+	slow := &enginetest.StandIn{Model: name, Tokens: 3}
+	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > 130 { // not the warm-up
+			<-hold
+		}
+		slow.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() { first.CloseClientConnections(); first.Close() })
+	next := &enginetest.StandIn{Model: name}
+	nextURL := standInAt(t, next)
+	path := filepath.Join(t.TempDir(), "worker.toml")
+	write := func(engine string, more string) {
+		text := fmt.Sprintf("role = \"worker\"\n[measured]\nengine = %q\nmodel = %q\n[runtime]\n%s\n", engine, n.model, more)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(first.URL, "engine_slots = 3\ncoefficient = 1000")
+	c, err := Load("worker", path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := openEngines(t.Context(), c, n.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := n.startWorker(1, &enginetest.StandIn{}, func(c *worker.Config) { c.Engine, c.Capacity = e.pool, e.pool.Capacity })
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = e.pool.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	listed := func() string {
+		models, err := n.client.Models(t.Context())
+		if err != nil || len(models) != 1 || len(models[0].Workers) != 1 {
+			return fmt.Sprint(models, err)
+		}
+		x := models[0].Workers[0]
+		return fmt.Sprintf("%d at %d", x.MaxActiveRequests, x.Coefficient)
+	}
+	n.eventually("three places", func() bool { return listed() == "3 at 1000" })
+	running := make(chan reply, 1)
+	go func() { running <- n.ask(t.Context(), true, 30, 0) }()
+	n.eventually("it runs", func() bool { return w.role.Stats().Active == 1 })
+
+	write(nextURL, "engine_slots = 5\ncoefficient = -7")
+	e.reload(t.Context(), w.role)
+	write(nextURL, "engine_slots = 5\ncoefficient = 700\nstatus = \"127.0.0.1:1\"")
+	if got := e.pool.Stats()[0].Engine; got != first.URL {
+		t.Errorf("a mistake in the file moved the worker to %s", got)
+	}
+	e.reload(t.Context(), w.role)
+	n.eventually("the new engine is ready", func() bool { return e.pool.Stats()[0].Engine == nextURL && e.pool.Stats()[0].Ready })
+	n.eventually("the new price", func() bool { return strings.HasSuffix(listed(), " at 700") })
+	close(hold)
+	if r := <-running; !r.done || r.text != words(3) {
+		t.Errorf("the request that ran: %+v", r)
+	}
+	n.eventually("the new places", func() bool { return listed() == "5 at 700" })
+	if r := n.ask(t.Context(), true, 30, 0); !r.done || next.Completed.Load() == 0 {
+		t.Errorf("at the new engine: %+v", r)
+	}
+}
