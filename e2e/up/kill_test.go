@@ -206,6 +206,55 @@ func TestKillProxyUnderLoad(t *testing.T) {
 	n.stop()
 }
 
+// TestKillClientUnderLoad: a client that dies in the midst of requests, some of
+// them left by their callers, comes back without taking an honest proxy for a
+// thief: what it cannot remember was on its disk before it asked.
+func TestKillClientUnderLoad(t *testing.T) {
+	const tokens = 30
+	e := &enginetest.StandIn{Pace: time.Millisecond}
+	n := up(t, t.TempDir(), append(startEngine(t, e), "--workers", "2")...)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var complete, left atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				q := question{model: "stand-in", prompt: "count for me", stream: true, maxTokens: tokens}
+				if i%3 == 0 {
+					q.seen = func(i int) bool { return i < 5 } // leaves
+				}
+				r := n.ask(t.Context(), q)
+				switch {
+				case q.seen != nil:
+					left.Add(1)
+				case r.complete() && r.text == words(tokens):
+					complete.Add(1)
+				case r.done && r.text != words(tokens):
+					t.Errorf("a false end: %v", r)
+				}
+			}
+		})
+	}
+	for range 3 {
+		served := complete.Load()
+		eventually(t, "answers", func() bool { return complete.Load() > served+30 })
+		n.kill("client")
+		caller.CloseIdleConnections()
+	}
+	served := complete.Load()
+	eventually(t, "answers after the last kill", func() bool { return complete.Load() > served+30 })
+	stop()
+	wg.Wait()
+	eventually(t, "idle engine", func() bool { return e.Active.Load() == 0 })
+	s := n.quiet() // and everything the proxy counts is explained
+	if made := worth(e); s.Paid > made {
+		t.Errorf("paid %d nano, the engine made answers for %d", s.Paid, made)
+	}
+	t.Logf("3 kills: %d complete, %d left by their callers; paid %d nano", complete.Load(), left.Load(), s.Paid)
+	n.stop()
+}
+
 // TestKillUp: children do not outlive `up`, and the same folder starts again
 // at once with the same books.
 func TestKillUp(t *testing.T) {

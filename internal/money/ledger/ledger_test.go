@@ -577,6 +577,50 @@ func TestViews(t *testing.T) {
 	}
 }
 
+// TestViewsDeath lets the machine die at every operation on the disk while a
+// client writes ahead what its requests can cost: what was acknowledged is the
+// least that is there afterwards, for each contract.
+func TestViewsDeath(t *testing.T) {
+	config := Config{CompactAfter: 200, Window: 64}
+	deaths := 0
+	for dieAt, finished := 1, false; !finished; dieAt++ {
+		for way := range waysToDie {
+			disk := newDisk()
+			disk.dieAt = dieAt
+			var acked [2]int64
+			v, err := openViews(disk, config)
+			if err == nil {
+				ctx, cancel := context.WithCancel(context.Background())
+				ended := make(chan struct{})
+				go func() { _ = v.Run(ctx); close(ended) }()
+				for n := range int64(20) {
+					if c := int(n % 2); v.PutLimit(ctx, owner(c), n+1) == nil {
+						acked[c] = n + 1
+					}
+				}
+				cancel()
+				<-ended
+				finished = v.Err() == nil
+			} else if !errors.Is(err, errDied) {
+				t.Fatal(err)
+			}
+			after, err := openViews(disk.survivors(way), config)
+			if err != nil {
+				t.Fatalf("died at %d (way %d): %v", dieAt, way, err)
+			}
+			for c, least := range acked {
+				if got, err := after.Limit(owner(c)); got < least || err != nil && least > 0 {
+					t.Fatalf("died at %d (way %d): a limit of %d, %d was acknowledged (%v)", dieAt, way, got, least, err)
+				}
+			}
+			deaths++
+		}
+	}
+	if deaths < 20*waysToDie {
+		t.Errorf("the machine died only %d times", deaths)
+	}
+}
+
 // FuzzJournal replays records as a frame would hold them, and what they made
 // once more from its snapshot.
 func FuzzJournal(f *testing.F) {

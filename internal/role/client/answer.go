@@ -54,6 +54,7 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoeff
 	if err := s.conn.SendObject(b.ctx, m); err != nil {
 		b.Close()
 		if errors.Is(err, mux.ErrTooLarge) {
+			s.told(id, 0) // it was not sent
 			return nil, false, openai.TooLarge(wire.MaxPacket)
 		}
 		return nil, true, b.explain(err)
