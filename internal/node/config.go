@@ -61,7 +61,8 @@ type Measured struct {
 	// addresses sent to peers.
 	IsTest   bool `toml:"is_test"`
 	TestOnly bool `toml:"test_only"`
-	// Evidence is what this process presents: tdx, simulated, fake or none.
+	// Evidence is what this process presents: tdx, sev-snp, simulated, fake or
+	// none.
 	Evidence string `toml:"evidence"`
 	// Accept lists the kinds of evidence accepted from proxies and workers.
 	Accept []string `toml:"accept"`
@@ -76,6 +77,12 @@ type Measured struct {
 	SimulatedRoot string `toml:"simulated_root"`
 	// SimulatedImage is the name of the image a simulated guest runs.
 	SimulatedImage string `toml:"simulated_image"`
+	// SEVImages are the image hashes, of those the root contract lists, whose
+	// SEV-SNP launch measurement covers kernel, initrd and command line;
+	// SEVMinTCB is the lowest patch level: FMC, boot loader, TEE, SNP and
+	// microcode, such as 0.4.0.22.213. Both are needed where Accept has sev-snp.
+	SEVImages []string `toml:"sev_images"`
+	SEVMinTCB string   `toml:"sev_min_tcb"`
 	// SealedKeys says what the role's key files are sealed by: tdx (the
 	// sealing enclave of the host), sev-snp (the processor), simulated; "" =
 	// they are plain. SealEnclaves are the enclaves believed (MRENCLAVE, hex).
@@ -205,7 +212,7 @@ type Runtime struct {
 func Default(role string) Config {
 	c := Config{
 		Role:     role,
-		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}, Engines: []string{}, EngineArgs: []string{}, SealEnclaves: []string{}},
+		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}, Engines: []string{}, EngineArgs: []string{}, SealEnclaves: []string{}, SEVImages: []string{}},
 		Runtime: Runtime{
 			LogLevel: "info", LogFormat: "text",
 			Hosts: []string{}, Origins: []string{}, // so that --print-config lists them, as Engines and EngineArgs

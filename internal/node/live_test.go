@@ -30,6 +30,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/tee/ratls"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
 	"github.com/cocoon-network/cocoon/internal/tee/statement"
 )
@@ -389,5 +390,44 @@ func TestTDX(t *testing.T) {
 	}
 	if _, _, err := newSite(t, hardware).meet(t); !errors.Is(err, attest.ErrEndorsements) && err == nil {
 		t.Errorf("without any statement: %v", err)
+	}
+}
+
+// The kind sev-snp is opt-in: images and patch level must be named.
+func TestSEVIsOptIn(t *testing.T) {
+	image := strings.Repeat("ab", 32)
+	byDefault := Default("proxy").Measured
+	for _, c := range []struct {
+		name, images, tcb, text string
+	}{
+		{"whole", image, "0.4.0.22.213", ""},
+		{"no image", "", "0.4.0.22.213", "sev_images is empty"},
+		{"no hash", "abcd", "0.4.0.22.213", "sev_images"},
+		{"no patch level", image, "", "sev_min_tcb"},
+		{"four parts", image, "4.0.22.213", "sev_min_tcb"},
+		{"too large", image, "0.4.0.22.256", "sev_min_tcb"},
+		{"nothing at all", image, "0.0.0.0.0", "lowest patch level"},
+	} {
+		m := byDefault
+		m.Accept, m.SEVImages, m.SEVMinTCB = []string{"tdx", "sev-snp"}, strings.Fields(c.images), c.tcb
+		p, err := m.policy()
+		switch {
+		case c.text == "" && (err != nil || !p.Accepts(attest.SEVSNP) || !p.Accepts(attest.TDX) || p.SNP.MinTCB.Microcode != 213 || len(p.SNP.KernelMeasured) != 1):
+			t.Errorf("%s: %+v, %v", c.name, p, err)
+		case c.text != "" && (err == nil || !strings.Contains(err.Error(), c.text)):
+			t.Errorf("%s: %v, want %q", c.name, err, c.text)
+		}
+	}
+	if p, err := byDefault.policy(); err != nil || p.Accepts(attest.SEVSNP) {
+		t.Errorf("by default: %+v, %v", p, err)
+	}
+	c := Default("proxy")
+	c.Measured.Evidence = "sev-snp"
+	a, err := attester(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tsm, ok := a.(*ratls.TSM); !ok || tsm.Signer == nil {
+		t.Errorf("attester %T without AMD's certificates", a)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
@@ -37,9 +39,15 @@ func (m *Measured) policy() (*attest.Policy, error) {
 				return nil, fmt.Errorf("configuration: measured.simulated_root must be the vendor's key id, %d hex digits, where simulated evidence is accepted", 2*len(attest.KeyID{}))
 			}
 			p.Roots = append(p.Roots, attest.KeyID(b))
+		case attest.SEVSNP:
+			p.Roots = append(p.Roots, attest.AMDRoots...)
+			var err error
+			if p.SNP, err = m.snpRules(); err != nil {
+				return nil, err
+			}
 		case attest.Fake, attest.None:
 		default:
-			return nil, fmt.Errorf("configuration: measured.accept: %q is not a kind of evidence this program reads (tdx, simulated, fake, none)", a)
+			return nil, fmt.Errorf("configuration: measured.accept: %q is not a kind of evidence this program reads (tdx, sev-snp, simulated, fake, none)", a)
 		}
 		p.Kinds = append(p.Kinds, k)
 	}
@@ -51,6 +59,31 @@ func (m *Measured) policy() (*attest.Policy, error) {
 		return nil, err
 	}
 	return p, p.Validate()
+}
+
+// snpRules are what is accepted of SEV-SNP guests: only images that are known
+// to measure their kernel, on machines of a named patch level.
+func (m *Measured) snpRules() (r attest.SNPRules, err error) {
+	for _, s := range m.SEVImages {
+		var h attest.ImageHash
+		if err := h.UnmarshalText([]byte(s)); err != nil {
+			return r, fmt.Errorf("configuration: measured.sev_images: %q: %w", s, err)
+		}
+		r.KernelMeasured = append(r.KernelMeasured, h)
+	}
+	if len(r.KernelMeasured) == 0 {
+		return r, errors.New("configuration: measured.sev_images is empty: where sev-snp is accepted, name the images whose launch measurement covers kernel, initrd and command line")
+	}
+	parts := strings.Split(m.SEVMinTCB, ".")
+	t := []*uint8{&r.MinTCB.FMC, &r.MinTCB.BootLoader, &r.MinTCB.TEE, &r.MinTCB.SNP, &r.MinTCB.Microcode}
+	for i, part := range parts {
+		v, err := strconv.ParseUint(part, 10, 8)
+		if err != nil || len(parts) != len(t) {
+			return r, fmt.Errorf("configuration: measured.sev_min_tcb %q is not the lowest patch level accepted: FMC, boot loader, TEE, SNP and microcode, such as 0.4.0.22.213", m.SEVMinTCB)
+		}
+		*t[i] = uint8(v)
+	}
+	return r, nil
 }
 
 // admit adjusts the check of image hashes to networks whose peers have none.
@@ -91,10 +124,13 @@ func attester(c *Config) (ratls.Attester, error) {
 			return testOnlyTDX, nil
 		}
 		return &ratls.TSM{}, nil
+	case attest.SEVSNP:
+		source := endorse.New(endorse.Config{Roots: attest.AMDRoots, Dir: filepath.Join(c.Runtime.Dir, "collateral"), Offline: c.Runtime.CollateralOffline})
+		return &ratls.TSM{Signer: source.Signer}, nil
 	case attest.Simulated:
 		return simulatedAttester(c)
 	default:
-		return nil, fmt.Errorf("configuration: measured.evidence %q is not tdx, simulated, fake or none", k)
+		return nil, fmt.Errorf("configuration: measured.evidence %q is not tdx, sev-snp, simulated, fake or none", k)
 	}
 }
 
