@@ -605,6 +605,16 @@ func TestReplayedProxyToClient(t *testing.T) {
 			if len(order) == 0 {
 				t.Fatal("the recording holds no answer")
 			}
+			// And what the proxy counted behind each, which must be explained by what
+			// it told.
+			counted := int64(0)
+			for _, o := range messages(t, r.acceptor) {
+				if m, ok := o.(*schema.ProxyClientRequestPayment); ok && parts[m.RequestID] != nil {
+					m.SignedPayment = &schema.ProxySignedPaymentEmpty{}
+					parts[m.RequestID] = append(parts[m.RequestID], m)
+					counted = max(counted, m.MaxTokens)
+				}
+			}
 			for i, id := range order {
 				var wg sync.WaitGroup
 				wg.Go(func() {
@@ -622,7 +632,7 @@ func TestReplayedProxyToClient(t *testing.T) {
 						return
 					}
 				})
-				a, err := c.Do(t.Context(), &api.Call{Path: "/v1/chat/completions", ContentType: "application/json", Model: "Qwen/Qwen3-8B", Body: []byte(`{}`), MaxTokens: 10})
+				a, err := c.Do(t.Context(), &api.Call{Path: "/v1/chat/completions", ContentType: "application/json", Model: "Qwen/Qwen3-8B", Body: []byte(`{}`), MaxTokens: 1 << 16})
 				wg.Wait()
 				w := want[id]
 				if w.err != nil && w.status == 0 {
@@ -644,7 +654,11 @@ func TestReplayedProxyToClient(t *testing.T) {
 				}
 				a.Body.Close()
 			}
-			t.Logf("%d answers", len(order))
+			st := c.Stats().Connections
+			if len(st) != 1 || st[0].TokensUsed > st[0].ExplainedTokens || st[0].TokensUsed < counted {
+				t.Errorf("the recorded proxy counted %d tokens; heard and explained: %+v", counted, st)
+			}
+			t.Logf("%d answers, %d tokens counted, %d explained", len(order), counted, st[0].ExplainedTokens)
 		})
 	}
 }
@@ -665,6 +679,8 @@ func setID(o schema.Object, id cocoon.RequestID) {
 	case *schema.ClientQueryAnswerError:
 		m.RequestID = id
 	case *schema.ClientQueryAnswerPartError:
+		m.RequestID = id
+	case *schema.ProxyClientRequestPayment:
 		m.RequestID = id
 	}
 }
