@@ -182,6 +182,7 @@ func writeHead(h http.Header, answer *Answer) {
 	case !verdict.Real() && verdict != attest.None:
 		claimed += ", image"
 	}
+	answer.Sealing.write(h)
 	h.Set("X-Cocoon-Proxy", printable(p.Addr))
 	h.Set("X-Cocoon-Level", strconv.Itoa(p.Level))
 	h.Set("X-Cocoon-Claimed", claimed)

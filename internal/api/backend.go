@@ -44,6 +44,14 @@ type Call struct {
 	MaxCoefficient int32
 	// Timeout bounds the whole call; 0 = the backend's default.
 	Timeout time.Duration
+	// Seal tightens the network's mode of sealing; "" = as it is.
+	Seal Seal
+	// Caller is SHA-256 of the caller's API key, zero without one. It goes
+	// nowhere as it is: it divides the workers' caches.
+	Caller [32]byte
+	// MinReputation is the lowest reputation of a worker that may serve the
+	// call, 0 to 1; 0 = the backend's default.
+	MinReputation float64
 }
 
 // Answer is the head of an answer and its body. The caller closes Body;
@@ -58,6 +66,8 @@ type Answer struct {
 	Body io.ReadCloser
 	// Peer says who answered.
 	Peer Peer
+	// Sealing says how the request travelled.
+	Sealing Sealing
 	// Final returns the accounting; valid once Body returned io.EOF.
 	Final func() Final
 }

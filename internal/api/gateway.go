@@ -57,6 +57,12 @@ type Config struct {
 	// Reference says that workers of the reference network may serve calls;
 	// fields that they refuse are then refused here.
 	Reference bool
+	// Seal is the mode of sealing that the network's profile says; callers may
+	// only tighten it. "" = require.
+	Seal Seal
+	// Workers says, as JSON, what was verified of the workers; nil = there is no
+	// such page.
+	Workers func() any
 	// Simulated says that the network's hardware is simulated: then every
 	// answer's header and every log line says so too.
 	Simulated bool
@@ -105,6 +111,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Timeout > cfg.MaxTimeout {
 		return nil, errors.New("api: Config.Timeout is above MaxTimeout")
 	}
+	setDefault(&cfg.Seal, SealRequire)
 	guard, err := newGuard(cfg.Hosts, cfg.Origins)
 	if err != nil {
 		return nil, err
@@ -138,6 +145,7 @@ var routes = map[string]route{
 	"/v1/completions":      {"completions", http.MethodPost, (*Gateway).serveCall},
 	"/v1/models":           {"models", http.MethodGet, (*Gateway).serveModels},
 	"/v1/verification":     {"verification", http.MethodGet, (*Gateway).serveVerification},
+	"/v1/workers":          {"workers", http.MethodGet, (*Gateway).serveWorkers},
 	"/healthz":             {"healthz", http.MethodGet, (*Gateway).serveHealth},
 	"/readyz":              {"readyz", http.MethodGet, (*Gateway).serveReady},
 	"/metrics":             {"metrics", http.MethodGet, (*Gateway).serveMetrics},

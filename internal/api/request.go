@@ -1,11 +1,13 @@
 package api
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -17,6 +19,7 @@ import (
 const (
 	headerMaxCoefficient = "X-Cocoon-Max-Coefficient"
 	headerTimeout        = "X-Cocoon-Timeout"
+	headerMinReputation  = "X-Cocoon-Min-Reputation"
 )
 
 // request is a caller's call, checked and rewritten.
@@ -64,6 +67,9 @@ func (g *Gateway) parseRequest(path string, header http.Header, body []byte) (*r
 	rq.Model, _ = openai.String(raw)
 	fail := rq.choices(g, header, o)
 	if fail == nil {
+		fail = rq.sealing(g, header)
+	}
+	if fail == nil {
 		fail = rq.streaming(o)
 	}
 	if fail == nil {
@@ -107,6 +113,16 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 			return openai.InvalidRequest(param, "'%s' must be a number of seconds above 0 and at most %g.", param, g.cfg.MaxTimeout.Seconds())
 		}
 		rq.Timeout = max(time.Duration(s*float64(time.Second)), time.Millisecond)
+	}
+	if values := header.Values(headerMinReputation); len(values) > 0 {
+		r, err := strconv.ParseFloat(values[0], 64)
+		if len(values) > 1 || err != nil || !(r >= 0 && r <= 1) {
+			return openai.InvalidRequest(headerMinReputation, "The header '%s' must be one number from 0 to 1.", headerMinReputation)
+		}
+		rq.MinReputation = r
+	}
+	if key, ok := strings.CutPrefix(header.Get("Authorization"), "Bearer "); ok && key != "" {
+		rq.Caller = sha256.Sum256([]byte(key))
 	}
 	o.Delete("enable_debug")
 	o.Delete("request_guid")

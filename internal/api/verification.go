@@ -10,3 +10,12 @@ func (g *Gateway) serveVerification(x *exchange) error {
 	}
 	return x.writeJSON(g.cfg.Verification())
 }
+
+// serveWorkers tells what was verified of the workers that requests can be
+// sealed to.
+func (g *Gateway) serveWorkers(x *exchange) error {
+	if g.cfg.Workers == nil {
+		return openai.NotFound(x.r.URL.Path)
+	}
+	return x.writeJSON(g.cfg.Workers())
+}

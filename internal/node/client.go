@@ -74,6 +74,11 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		Pin: known.confirm, Suspensions: suspended, Level0Login: c.Measured.Level0Login,
 		MaxCoefficient: c.Runtime.MaxCoefficient, Timeout: c.Runtime.timeout(), Logger: log,
 	}
+	cfg.Seal, cfg.Candidates, cfg.MinReputation, cfg.NoCacheSalt = api.Seal(c.Measured.Seal), c.Runtime.Candidates, c.Runtime.MinReputation, c.Runtime.NoCacheSalt
+	cfg.AdmitWorker, cfg.Now = c.Measured.admit(role.AdmitWorker), ch.now
+	if cfg.VerifyBundle, err = l1.bundles(log); err != nil {
+		return err
+	}
 	parts := ch.parts()
 	var settler *settle.Client
 	if ch.real() {
@@ -95,7 +100,13 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	gw, err := api.New(api.Config{
 		Backend: cl, Logger: log, Hosts: c.Runtime.Hosts, Origins: c.Runtime.Origins, Timeout: c.Runtime.timeout(), MaxCalls: c.Runtime.MaxCalls,
 		Simulated: c.Measured.Accepts(attest.Simulated), Reference: c.Runtime.ReferenceWorkers,
-		Verification: func() any { return cl.Verification() },
+		Verification: func() any { return cl.Verification() }, Seal: api.Seal(c.Measured.Seal),
+		Workers: func() any {
+			// Looking verifies what was not verified yet, which has a limit.
+			look, stop := context.WithTimeout(ctx, 20*time.Second)
+			defer stop()
+			return cl.Workers(look, true)
+		},
 	})
 	if err != nil {
 		return err

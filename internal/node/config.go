@@ -24,6 +24,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 )
 
@@ -69,6 +70,10 @@ type Measured struct {
 	// MinLevel is the lowest level of the protocol spoken with proxies and
 	// workers: 1 demands statements and session proofs, 0 faces C++ peers too.
 	MinLevel int `toml:"min_level"`
+	// Seal says whether requests are sealed to workers: require, prefer or off.
+	// Callers may only tighten it. prefer gives nothing against a proxy that
+	// does not want to.
+	Seal string `toml:"seal"`
 	// Level0Login lets a client log in at proxies of level 0 without real
 	// evidence: test networks only.
 	Level0Login bool `toml:"level0_login"`
@@ -184,6 +189,14 @@ type Runtime struct {
 	EngineContext   int `toml:"engine_context"`
 	// MaxCoefficient is the highest price factor a client accepts.
 	MaxCoefficient int32 `toml:"max_coefficient"`
+	// Candidates is how many workers a client seals a request to, each of which
+	// could read it: 1 to 8; 0 = 3. MinReputation is the lowest reputation, 0 to
+	// 1, that a worker may have with this client.
+	Candidates    int     `toml:"candidates"`
+	MinReputation float64 `toml:"min_reputation"`
+	// NoCacheSalt sends workers no salt that divides their prompt caches between
+	// callers; the salt links one caller's requests at a worker for a day.
+	NoCacheSalt bool `toml:"no_cache_salt"`
 	// ReferenceWorkers says that C++ workers may serve this client's calls:
 	// fields they would refuse are an error before the call.
 	ReferenceWorkers bool `toml:"reference_workers"`
@@ -220,6 +233,7 @@ func Default(role string) Config {
 			Proxies: 1, Coefficient: 1000, MaxCalls: 256, MaxCoefficient: 4000, Timeout: 120,
 		},
 	}
+	c.Measured.Seal = string(api.SealPrefer)
 	if role == "client" {
 		c.Measured.Evidence = string(attest.None) // clients attest to nobody
 	}

@@ -13,9 +13,12 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
+	"github.com/cocoon-network/cocoon/internal/role/worker"
+	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/tee/ratls"
 	"github.com/cocoon-network/cocoon/internal/tee/statement"
 	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/receipt"
 )
 
 // level1 makes a process's sessions: its node key and statements, and one
@@ -24,12 +27,18 @@ type level1 struct {
 	cfg    *Config
 	chain  *chain
 	issuer *statement.Issuer
+	sealer *worker.Sealer // a worker's
 }
 
 // newLevel1 makes the node key of this process. facts say what a proxy or
 // worker is; key is a proxy's contract key.
 func newLevel1(c *Config, ch *chain, r cocoon.Role, facts func() (statement.Facts, error), key *wallet.Key, log *slog.Logger) (*level1, error) {
 	cfg := statement.IssuerConfig{Role: r, Facts: facts, Build: buildName(), Log: log}
+	var sealer *worker.Sealer
+	if r == cocoon.RoleWorker {
+		sealer = worker.NewSealer(ch.networkID())
+		cfg.SealKeys = sealer
+	}
 	if r != cocoon.RoleClient {
 		attester, err := attester(c)
 		if err != nil {
@@ -63,7 +72,41 @@ func newLevel1(c *Config, ch *chain, r cocoon.Role, facts func() (statement.Fact
 	if err != nil {
 		return nil, err
 	}
-	return &level1{cfg: c, chain: ch, issuer: issuer}, nil
+	return &level1{cfg: c, chain: ch, issuer: issuer, sealer: sealer}, nil
+}
+
+// bundles verifies statements of workers that a proxy handed on.
+func (l *level1) bundles(log *slog.Logger) (func(context.Context, []byte) (*tee.Node, error), error) {
+	policy, err := l.cfg.Measured.policy()
+	if err != nil {
+		return nil, err
+	}
+	end, err := endorser(l.cfg, policy, log)
+	if err != nil {
+		return nil, err
+	}
+	v, err := statement.NewVerifier(l.chain.verifies(cocoon.RoleWorker, ratls.Config{Policy: policy, Endorser: end, GlobalID: l.cfg.Measured.GlobalID}))
+	if err != nil {
+		return nil, err
+	}
+	return v.VerifyBundle, nil
+}
+
+// now is the time that peers agree on without trusting a clock: that of the
+// newest proven block. Where there is no chain it is the clock's.
+func (c *chain) now() time.Time {
+	if c.real() {
+		return c.client.LastHead().Time
+	}
+	return time.Now()
+}
+
+// block is the newest proven block as receipts name it; zero without a chain.
+func (c *chain) block() receipt.Block {
+	if !c.real() {
+		return receipt.Block{}
+	}
+	return receipt.Block(c.client.LastHead())
 }
 
 // sessions makes the sessions with peers of a role, as base verifies them.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/role"
@@ -197,7 +198,7 @@ func TestImpostorGetsNoSecret(t *testing.T) {
 			r := &countedRegistrar{}
 			c, err := client.New(client.Config{
 				Owner: testClientOwner, Secret: secret, IsTest: true, Source: registry.NewStatic(snap), Dialer: d, Book: memoryViews(t), Registrar: r,
-				Admit: func(_ *registry.Snapshot, p tee.Peer) error { return pinned.admit(p) }, Pin: pinned.confirm,
+				Admit: func(_ *registry.Snapshot, p tee.Peer) error { return pinned.admit(p) }, Pin: pinned.confirm, Seal: api.SealOff,
 				Logger: slog.New(slog.NewTextHandler(log, nil)),
 			})
 			if err != nil {
@@ -252,7 +253,7 @@ func TestPriceChangeMakesNewSecrets(t *testing.T) {
 	}
 	c, err := client.New(client.Config{
 		Owner: testClientOwner, Secret: secret, IsTest: true, Source: holder, Dialer: d, Book: memoryViews(t), Registrar: &countedRegistrar{},
-		Admit: func(_ *registry.Snapshot, p tee.Peer) error { return pinned.admit(p) }, Pin: pinned.confirm, Logger: quiet(),
+		Admit: func(_ *registry.Snapshot, p tee.Peer) error { return pinned.admit(p) }, Pin: pinned.confirm, Seal: api.SealOff, Logger: quiet(),
 	})
 	if err != nil {
 		t.Fatal(err)

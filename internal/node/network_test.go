@@ -64,7 +64,8 @@ type testNet struct {
 	clientDir string
 	gateway   *httptest.Server
 	level0    bool
-	stopRole  func() // the client's, and its book
+	stopRole  func()     // the client's, and its book
+	sealed    *sealedNet // nil: connections have no sessions, and nothing is sealed
 }
 
 func startNet(t *testing.T, opts ...func(*testNet)) *testNet {
@@ -160,7 +161,7 @@ func (n *testNet) listen(addr string, peer cocoon.Role) tee.Listener {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	l, err := ratls.Listen(ln, n.tls(simProxyImage, peer))
+	l, err := ratls.Listen(ln, n.sealed.session(n, n.tls(simProxyImage, peer), n.sealed.proxyIssuer(n)))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -182,11 +183,13 @@ func (n *testNet) startProxy() {
 		})
 	}
 	workers, clients := n.listen(n.workersLn, cocoon.RoleWorker), n.listen(n.clientsLn, cocoon.RoleClient)
-	n.proxy, err = proxy.New(proxy.Config{
+	cfg := proxy.Config{
 		Signer: keySigner{n.key}, PublicKey: n.key.Public(), Owner: cocoon.Address{Hash: [32]byte{2}}, IsTest: true,
 		Source: n.holder, Ledger: n.book, Contracts: fakeContracts{}, Clients: clients, Workers: workers,
 		Wait: 5 * time.Second, Drain: time.Second, Logger: n.log,
-	})
+	}
+	n.sealed.proxy(n, &cfg)
+	n.proxy, err = proxy.New(cfg)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -200,7 +203,7 @@ func (n *testNet) startProxy() {
 
 func (n *testNet) startClient() {
 	n.t.Helper()
-	dial, err := ratls.NewDialer(n.tls("", cocoon.RoleProxy))
+	dial, err := ratls.NewDialer(n.sealed.session(n, n.tls("", cocoon.RoleProxy), n.sealed.clientIssuer(n)))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -217,9 +220,11 @@ func (n *testNet) startClient() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	n.client, err = client.New(client.Config{
-		Owner: testClientOwner, IsTest: true, Source: n.holder, Dialer: dial, Book: b, Registrar: fakeRegistrar{}, Suspensions: suspended, Patience: testPatience, Logger: n.log,
-	})
+	cfg := client.Config{
+		Owner: testClientOwner, IsTest: true, Source: n.holder, Dialer: dial, Book: b, Registrar: fakeRegistrar{}, Suspensions: suspended, Patience: testPatience, Seal: api.SealOff, Logger: n.log,
+	}
+	n.sealed.client(n, &cfg)
+	n.client, err = client.New(cfg)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -228,7 +233,7 @@ func (n *testNet) startClient() {
 		stop()
 		shut()
 	}
-	gw, err := api.New(api.Config{Backend: n.client, Logger: n.log})
+	gw, err := api.New(api.Config{Backend: n.client, Seal: cfg.Seal, Logger: n.log})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -256,7 +261,9 @@ func (n *testNet) startWorker(owner byte, e *enginetest.StandIn, change ...func(
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	inner, err := ratls.NewDialer(n.tls(simWorkImage, cocoon.RoleProxy))
+	owned := cocoon.Address{Hash: [32]byte{4, owner}}
+	issuer, sealer := n.sealed.workerIssuer(n, owned)
+	inner, err := ratls.NewDialer(n.sealed.session(n, n.tls(simWorkImage, cocoon.RoleProxy), issuer))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -267,8 +274,11 @@ func (n *testNet) startWorker(owner byte, e *enginetest.StandIn, change ...func(
 	}
 	n.t.Cleanup(func() { _ = b.close() })
 	cfg := worker.Config{
-		Owner: cocoon.Address{Hash: [32]byte{4, owner}}, Model: n.model, Coefficient: 1000, IsTest: true,
+		Owner: owned, Model: n.model, Coefficient: 1000, IsTest: true,
 		Source: n.holder, Dialer: dial, Engine: eng, Book: b, Drain: time.Second, Logger: n.log,
+	}
+	if sealer != nil {
+		cfg.Sealer, cfg.Sign = sealer, issuer.Sign
 	}
 	for _, c := range change {
 		c(&cfg)

@@ -40,6 +40,7 @@ type proxyHost struct {
 	cfg     *Config
 	log     *slog.Logger
 	chain   *chain
+	l1      *level1
 	key     wallet.Key
 	owner   cocoon.Address
 	wallet  *wallet.Wallet // nil without a chain
@@ -82,6 +83,7 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 	if err != nil {
 		return err
 	}
+	h.l1 = l1
 	id, err := identity(c, h.chain, log)
 	if err != nil {
 		return err
@@ -176,6 +178,7 @@ func (h *proxyHost) serve(ctx context.Context, snap *registry.Snapshot, contract
 		IsTest: h.cfg.Measured.IsTest, TestOnly: h.cfg.Measured.TestOnly,
 		Source: h.chain, Ledger: book, Clients: h.clients, Workers: h.workers,
 		AdmitWorker: h.cfg.Measured.admit(role.AdmitWorker), AnyModel: h.cfg.Measured.Accepts(attest.None),
+		Sign: h.l1.issuer.Sign, Now: h.chain.now,
 		Logger: h.log,
 	}
 	if !h.chain.real() {

@@ -577,7 +577,7 @@ func TestReplayedProxyToClient(t *testing.T) {
 			snap, ln, dial := behindRouter(t)
 			owner := cocoon.Address{Hash: [32]byte{3}}
 			c, err := client.New(client.Config{
-				Owner: owner, IsTest: true, Source: registry.NewStatic(snap), Dialer: dial, Book: memoryViews(t), Registrar: fakeRegistrar{}, Admit: role.AdmitAny,
+				Owner: owner, IsTest: true, Source: registry.NewStatic(snap), Dialer: dial, Book: memoryViews(t), Registrar: fakeRegistrar{}, Admit: role.AdmitAny, Seal: api.SealOff,
 			})
 			if err != nil {
 				t.Fatal(err)

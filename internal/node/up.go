@@ -25,6 +25,7 @@ import (
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/contracts"
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/chain/devnet"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
@@ -212,7 +213,7 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 		cfg.Measured = Measured{
 			GlobalID: devnet.DefaultGlobalID, RootContract: root.String(), TonConfig: devnet.GlobalConfigPath(n.path("devnet")), IsTest: true,
 			Evidence: string(attest.Simulated), Accept: []string{string(attest.Simulated)}, SimulatedRoot: vendor.RootKeyID().String(),
-			MinLevel: 1,
+			MinLevel: 1, Seal: string(api.SealRequire),
 		}
 		r := &cfg.Runtime
 		r.Dir, r.Status, r.Owner = n.path(c.name), c.addr("status"), owner.String()

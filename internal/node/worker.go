@@ -53,6 +53,9 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		IsTest: c.Measured.IsTest, TestOnly: c.Measured.TestOnly,
 		Source: ch, Dialer: dial, Engine: eng.pool, Capacity: eng.pool.Capacity, Book: book, Admit: c.Measured.admit(role.AdmitProxy), Logger: log,
 	}
+	if c.Runtime.Via == "" { // behind a router there is no level 1
+		cfg.Sealer, cfg.Sign, cfg.Block = l1.sealer, l1.issuer.Sign, ch.block
+	}
 	parts := ch.parts()
 	var settler *settle.Worker
 	if ch.real() {

@@ -49,6 +49,7 @@ const (
 	CodeUnknownSession Code = 671
 	CodeSealRefused    Code = 672
 	CodeNoConsent      Code = 673
+	CodeNoCandidate    Code = 674 // none of the workers it is sealed to is connected
 )
 
 // Error is the only error that crosses a connection. Text must not contain

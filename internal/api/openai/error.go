@@ -45,6 +45,7 @@ const (
 	CodeCut                 = "answer_incomplete"
 	CodeUnavailable         = "service_unavailable"
 	CodeNotVerified         = "peer_not_verified"
+	CodeNotSealed           = "seal_unavailable"
 	CodeTimeout             = "timeout"
 )
 
@@ -80,6 +81,7 @@ var classes = map[string]class{
 	CodeCut:                 {http.StatusBadGateway, TypeServer},
 	CodeUnavailable:         {http.StatusServiceUnavailable, TypeServer},
 	CodeNotVerified:         {http.StatusServiceUnavailable, TypeServer},
+	CodeNotSealed:           {http.StatusServiceUnavailable, TypeServer},
 	CodeTimeout:             {http.StatusGatewayTimeout, TypeServer},
 }
 

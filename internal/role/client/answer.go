@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,9 +22,93 @@ import (
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
 
+// doAs runs a call at this session, sealed as mode says. An unknown session is
+// set up again once, with a new envelope.
+func (s *session) doAs(ctx context.Context, mode api.Seal, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time) (a *api.Answer, retry bool, err error) {
+	if mode == api.SealOff {
+		a, retry, err = s.do(ctx, call, query, nil, maxCoefficient, deadline)
+		if err == nil {
+			a.Sealing = api.Sealing{Mode: mode}
+		}
+		return a, retry, err
+	}
+	until := time.Now().Add(waitForWorker)
+	for repaired, tries := false, 0; ; tries++ {
+		x, message, err := s.seal(ctx, call, query, maxCoefficient, deadline)
+		var not *notSealedError
+		if errors.As(err, &not) {
+			if ctx.Err() != nil {
+				return nil, false, openai.From(ctx.Err())
+			}
+			if mode == api.SealRequire {
+				s.c.log.Warn("a request cannot be sealed at this proxy", "proxy", s.peer.Addr, "err", err)
+				return nil, true, openai.Errorf(openai.CodeNotSealed, "The request must be sealed to a worker, and cannot be at this proxy: %s.", not.reason)
+			}
+			a, retry, err := s.do(ctx, call, query, nil, maxCoefficient, deadline)
+			if err == nil {
+				a.Sealing = api.Sealing{Mode: mode, Reason: not.reason}
+			}
+			return a, retry, err
+		}
+		if err != nil && mode == api.SealPrefer && tries == 0 {
+			// The proxy says best what it lacks.
+			a, retry, err := s.do(ctx, call, query, nil, maxCoefficient, deadline)
+			if err == nil {
+				a.Sealing = api.Sealing{Mode: mode, Reason: "no worker to seal to"}
+			}
+			return a, retry, err
+		}
+		if err != nil {
+			return nil, tries == 0, err
+		}
+		a, retry, err := s.do(ctx, call, message, x, maxCoefficient, deadline)
+		var unknown *unknownSessionError
+		if errors.As(err, &unknown) {
+			s.directory.forget(x.sessions)
+			if !repaired {
+				repaired = true
+				continue
+			}
+			return nil, true, openai.Upstream("No worker knows the session that was just set up.")
+		}
+		var gone *candidatesGoneError
+		if errors.As(err, &gone) {
+			// No worker accepted, so a new envelope may go to others.
+			if tries >= maxSealTries || !time.Now().Before(until) || ctx.Err() != nil {
+				return nil, retry, gone.err
+			}
+			select {
+			case <-time.After(min(setAgain, time.Duration(tries*tries)*10*time.Millisecond)):
+			case <-ctx.Done():
+			}
+			_ = s.directory.refresh(ctx)
+			continue
+		}
+		if err == nil {
+			a.Sealing = x.info(mode)
+		}
+		return a, retry, err
+	}
+}
+
+// unknownSessionError is a worker's word that a seal session has to be set up.
+type unknownSessionError struct{}
+
+func (*unknownSessionError) Error() string { return "unknown session" }
+
+// candidatesGoneError says that none of the workers a request was sealed to was
+// there to take it.
+type candidatesGoneError struct{ err *openai.Error }
+
+func (e *candidatesGoneError) Error() string { return e.err.Error() }
+
+// maxSealTries bounds the envelopes that are made of one call at one proxy.
+const maxSealTries = 64
+
 // do runs a call at this session and returns when the head of the answer is
 // there. retry says that nothing was begun and another session may do better.
-func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time) (a *api.Answer, retry bool, err error) {
+// query is an http.request, or sealed as x says.
+func (s *session) do(ctx context.Context, call *api.Call, query []byte, x *sealing, maxCoefficient int32, deadline time.Time) (a *api.Answer, retry bool, err error) {
 	if err := role.Usable(s.nc); err != nil {
 		return nil, true, openai.Unavailable("The session with the proxy was not renewed in time.")
 	}
@@ -31,18 +116,24 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoeff
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, false, openai.Internal()
 	}
-	b := &body{s: s, id: id}
+	b := &body{s: s, id: id, sealing: x}
 	b.queue = role.NewQueue(s.conn.Level(), func(n int) { b.tell(&schema.CocoonWindow{RequestID: id, Bytes: int32(n)}) })
 	b.ctx, b.stop = context.WithDeadlineCause(ctx, deadline, errDeadline)
 	if !s.attach(id, b.queue) {
 		b.stop()
 		return nil, true, openai.Unavailable("The connection to the proxy ended.")
 	}
-	if err := s.owe(ctx, id, pricing.Reserve(len(query), int64(call.MaxTokens), int64(maxCoefficient), s.snap.Params.Multipliers)); err != nil {
+	prompt, receiptID := len(query), id
+	if x != nil {
+		prompt, receiptID = x.prompt, x.call.ID()
+	}
+	most := pricing.Reserve(prompt, int64(call.MaxTokens), int64(maxCoefficient), s.snap.Params.Multipliers)
+	if err := s.owe(ctx, id, most); err != nil {
 		b.Close()
 		s.c.log.Error("a request cannot be counted, and is not sent", "err", err)
 		return nil, false, openai.Internal()
 	}
+	s.expect(id, receiptID, most)
 	timeout := 0.95 * time.Until(deadline).Seconds()
 	m := &schema.ClientRunQueryEx{
 		ModelName: call.Model, Query: query, MaxCoefficient: maxCoefficient, MaxTokens: call.MaxTokens,
@@ -67,19 +158,41 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, maxCoeff
 	if part.Err != nil {
 		b.ended.Store(true)
 		b.Close()
+		if x != nil {
+			if part.Err.Code == wire.CodeUnknownSession {
+				return nil, true, &unknownSessionError{}
+			}
+			if part.Err.Code == wire.CodeNoCandidate || part.Err.Code == wire.CodeFailure {
+				return nil, true, &candidatesGoneError{openaiError(part.Err, call.Model)}
+			}
+			x.refused(s.c)
+			// No credit was given: a new envelope may go elsewhere.
+			return nil, tryElsewhere(part.Err) || part.Err.Code == wire.CodeSealRefused, openaiError(part.Err, call.Model)
+		}
 		return nil, tryElsewhere(part.Err), openaiError(part.Err, call.Model)
 	}
 	if part.Head == nil {
 		b.Close()
 		return nil, false, openai.Upstream("The proxy sent an answer without a head.")
 	}
-	status, header, first, err := role.DecodeResponse(part.Head)
-	if err != nil {
-		b.Close()
-		return nil, false, openai.Upstream("The answer's head cannot be read.")
+	var status int
+	var header http.Header
+	if x != nil {
+		var first []byte
+		if status, header, first, retry, err = b.begin(part); err != nil {
+			b.Close()
+			return nil, retry, err
+		}
+		b.rest, b.begun = first, true
+	} else {
+		var first []byte
+		if status, header, first, err = role.DecodeResponse(part.Head); err != nil {
+			b.Close()
+			return nil, false, openai.Upstream("The answer's head cannot be read.")
+		}
+		b.rest, b.begun = first, true
+		b.take(part)
 	}
-	b.rest, b.begun = first, true
-	b.take(part)
 	return &api.Answer{
 		Status: status,
 		Header: header,
@@ -99,6 +212,9 @@ type body struct {
 	queue *role.Queue
 	ctx   context.Context
 	stop  context.CancelFunc
+
+	sealing   *sealing // nil for an unsealed call
+	consented bool     // credit was given: what is made is paid
 
 	rest  []byte
 	begun bool        // the caller got its head, so this body counts the end
@@ -141,6 +257,17 @@ func (b *body) next() {
 	case part.Err != nil:
 		b.ended.Store(true)
 		b.fail(openai.Cut("The answer broke off: %s", part.Err.Text))
+	case b.sealing != nil:
+		f, err := b.open(part)
+		if err != nil {
+			b.fail(b.untrue(err))
+			return
+		}
+		b.rest = f.Body
+		b.take(part)
+		if f.Error != nil {
+			b.fail(openai.Cut("The answer broke off: %s", f.Error.Text))
+		}
 	case part.Head != nil:
 		b.fail(openai.Upstream("The proxy sent a second head."))
 	default:
@@ -189,6 +316,12 @@ func (b *body) finish(outcome role.Outcome) {
 		if !b.ended.Load() {
 			b.tell(&schema.CocoonCancel{RequestID: b.id})
 		}
+		if x := b.sealing; x != nil && b.consented && outcome == role.Failed {
+			x.note(b.s.c, endNoAnswer)
+		}
+		// An unsealed call may be charged from its first part on, a sealed one
+		// from the consent on.
+		b.s.over(b.id, b.consented || b.sealing == nil)
 		b.s.detach(b.id)
 		b.stop()
 	})
@@ -236,7 +369,7 @@ func openaiError(err *wire.Error, model string) *openai.Error {
 		return openai.InsufficientBalance("The channel cannot pay for this call: %s", text)
 	case strings.HasPrefix(text, "can run this query with coefficient="):
 		return openai.InvalidRequest("max_coefficient", "Only dearer workers are there: the proxy %s thousandths.", text)
-	case err.Code == wire.CodeNotReady, text == "too many active queries":
+	case err.Code == wire.CodeNotReady, err.Code == wire.CodeNoCandidate, text == "too many active queries":
 		return openai.Unavailable("The network cannot take this call now: %s", text)
 	case err.Code == wire.CodeProtocolViolation:
 		return openai.InvalidRequest("", "%s", strings.TrimPrefix(text, "worker: "))

@@ -11,7 +11,9 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/envelope"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
@@ -79,6 +82,28 @@ type Config struct {
 	MaxCoefficient int32
 	// Timeout bounds a call that names no limit; 0 = 120 s.
 	Timeout time.Duration
+	// Seal is the network profile's mode of sealing; callers may tighten it.
+	Seal api.Seal
+	// VerifyBundle judges the statement of a worker that a proxy handed on;
+	// required unless Seal is off. AdmitWorker holds it against the registry; nil
+	// = role.AdmitWorker.
+	VerifyBundle func(ctx context.Context, bundle []byte) (*tee.Node, error)
+	AdmitWorker  func(*registry.Snapshot, tee.Peer) error
+	// Candidates is how many workers a request is sealed to, each of which could
+	// read it: 1 to 8; 0 = 3.
+	Candidates int
+	// MinReputation is the lowest reputation a worker may have, 0 to 1.
+	MinReputation float64
+	// NoCacheSalt sends no cache salt: engines may then serve one caller from
+	// what another's request left.
+	NoCacheSalt bool
+	// Receipts keeps what proves each request; nil = they are checked and
+	// forgotten. WantReceipts demands that counters are explained by receipts.
+	Receipts     ReceiptStore
+	WantReceipts bool
+	// Now is the time of sets: the newest proven block's, or the clock where
+	// there is no chain; nil = the clock.
+	Now func() time.Time
 	// Logger may be nil.
 	Logger *slog.Logger
 }
@@ -95,6 +120,14 @@ type Client struct {
 	// What is owed where, by client contract; who is suspended, by contract key.
 	reckonings map[cocoon.Address]*reckoning
 	suspended  map[[32]byte]bool
+	// By proxy contract, and by our own contract at it.
+	setVersions map[cocoon.Address]setVersion
+	books       map[cocoon.Address]*books
+	models      map[string]bool // base names ever offered
+
+	start       time.Time // the monotonic clock's
+	reputations *reputations
+	gatewayKey  [32]byte // of cache salts; as long as the process
 
 	stats role.Counters
 }
@@ -114,6 +147,25 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("client: no owner address: set the client's wallet contract")
 	case cfg.Source == nil || cfg.Dialer == nil || cfg.Book == nil || cfg.Registrar == nil:
 		return nil, errors.New("client: registry, dialer, book and registrar are required")
+	}
+	switch {
+	case !cfg.Seal.Valid():
+		return nil, errors.New("client: no mode of sealing: set require, prefer or off")
+	case cfg.Seal != api.SealOff && cfg.VerifyBundle == nil:
+		return nil, errors.New("client: requests cannot be sealed to workers that nobody verifies")
+	case cfg.Candidates < 0 || cfg.Candidates > envelope.MaxCandidates:
+		return nil, fmt.Errorf("client: %d candidates: set 1 to %d", cfg.Candidates, envelope.MaxCandidates)
+	case !(cfg.MinReputation >= 0 && cfg.MinReputation <= 1):
+		return nil, errors.New("client: the minimum reputation is a number from 0 to 1")
+	}
+	if cfg.Candidates == 0 {
+		cfg.Candidates = defaultCandidates
+	}
+	if cfg.AdmitWorker == nil {
+		cfg.AdmitWorker = role.AdmitWorker
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	cfg.Proxies = max(cfg.Proxies, 1)
 	if cfg.MaxCoefficient == 0 {
@@ -140,6 +192,10 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, log: cfg.Logger, sessions: map[*session]struct{}{}, changed: make(chan struct{}),
 		reckonings: map[cocoon.Address]*reckoning{}, suspended: map[[32]byte]bool{},
+		setVersions: map[cocoon.Address]setVersion{}, books: map[cocoon.Address]*books{}, models: map[string]bool{}, start: time.Now(), reputations: newReputations(),
+	}
+	if _, err := rand.Read(c.gatewayKey[:]); err != nil {
+		return nil, err
 	}
 	c.keeper = role.NewKeeper(role.KeeperConfig{
 		Count:   cfg.Proxies,
@@ -245,6 +301,7 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 		maxCoefficient = c.cfg.MaxCoefficient
 	}
 	c.stats.Begin()
+	mode := c.cfg.Seal.Tighter(call.Seal)
 	query := role.EncodeRequest(call.Path, call.ContentType, call.Body)
 	tried := map[*session]bool{}
 	var failure error
@@ -256,7 +313,7 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 			}
 			break
 		}
-		a, retry, err := s.do(ctx, call, query, maxCoefficient, deadline)
+		a, retry, err := s.doAs(ctx, mode, call, query, maxCoefficient, deadline)
 		if err == nil {
 			return a, nil
 		}

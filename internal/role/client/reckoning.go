@@ -203,10 +203,38 @@ func (s *session) suspend(r *reckoning, t channel.Tally) {
 	}
 	c.log.Error("proxy suspended: it counts tokens that no request of ours explains. No more requests go there; what it charged stays charged. `cocoon status` says how to lift this",
 		"proxy", s.peer.Addr, "contract", s.contract, "named", t.Named(), "explained", t.Limit(), "unexplained", t.Unexplained(), "unexplained_nano", nano)
+	c.leave(s.proxyKey)
+}
+
+// suspendFor suspends a proxy for a counter step that no receipt explains,
+// though it is below what our requests can have cost.
+func (s *session) suspendFor(ctx context.Context, reason error) {
+	c := s.c
+	b := s.books
+	s.mu.Lock()
+	named := s.view.Heard().Used
+	s.mu.Unlock()
+	b.mu.Lock()
+	explained := b.after
+	b.after, b.last = max(named, b.after), nil // whoever lifts it says that this step is settled
+	b.mu.Unlock()
+	err := c.cfg.Suspensions.Suspend(s.proxyKey, Suspension{
+		Owner: s.proxyOwner, Proxy: s.proxyContract, Contract: s.contract, Endpoint: s.peer.Addr, Since: time.Now().UTC(),
+		Named: named, Explained: explained, Unexplained: named - explained, Nano: uint64(pricing.Amount(named-explained, s.snap.Params.PricePerToken)),
+	})
+	if err != nil {
+		c.log.Error("a suspension could not be stored: it ends with this process", "proxy", s.peer.Addr, "err", err)
+	}
+	c.log.Error("proxy suspended: its receipts do not explain its counter. No more requests go there; what it charged stays charged", "proxy", s.peer.Addr, "err", reason)
+	c.leave(s.proxyKey)
+}
+
+// leave ends the use of a suspended proxy's sessions.
+func (c *Client) leave(key [32]byte) {
 	c.mu.Lock()
-	c.suspended[s.proxyKey] = true
+	c.suspended[key] = true
 	for other := range c.sessions {
-		if other.proxyKey == s.proxyKey {
+		if other.proxyKey == key {
 			delete(c.sessions, other)
 			close(other.retired)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/tee"
@@ -189,7 +190,7 @@ func TestPaymentAnswerOvertaken(t *testing.T) {
 
 func mustClient(t *testing.T, b Book) *Client {
 	t.Helper()
-	c, err := New(Config{Owner: cocoon.Address{Hash: [32]byte{1}}, Source: registry.NewStatic(&registry.Snapshot{}), Dialer: noDialer{}, Book: b, Registrar: noRegistrar{}})
+	c, err := New(Config{Owner: cocoon.Address{Hash: [32]byte{1}}, Source: registry.NewStatic(&registry.Snapshot{}), Dialer: noDialer{}, Book: b, Registrar: noRegistrar{}, Seal: api.SealOff})
 	if err != nil {
 		t.Fatal(err)
 	}

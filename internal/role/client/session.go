@@ -44,6 +44,11 @@ type session struct {
 	retired chan struct{} // closed when the proxy is suspended
 	saver   role.Saver[channel.View]
 
+	// directory is what the proxy offers, nil where nothing can be sealed; books
+	// the receipts of our contract, nil where there are none.
+	directory *directory
+	books     *books
+
 	mu       sync.Mutex
 	view     channel.View
 	requests map[cocoon.RequestID]*role.Queue
@@ -105,6 +110,18 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 	if err := s.handshake(ctx); err != nil {
 		return err
 	}
+	if s.peer.Node != nil && s.c.cfg.VerifyBundle != nil {
+		s.directory = newDirectory(s)
+		if s.c.cfg.Seal != api.SealOff {
+			_ = s.directory.refresh(ctx) // asked again when a request needs it
+		}
+	}
+	if s.peer.Node != nil && s.c.cfg.WantReceipts {
+		s.books = s.c.booksOf(s.contract)
+		if s.books.begin(s.view.Heard().Used) {
+			s.c.log.Warn("charges of an earlier run have no receipt here", "proxy", s.peer.Addr)
+		}
+	}
 	s.c.add(s)
 	ready()
 	for {
@@ -121,6 +138,14 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 			return err
 		}
 		s.learn(st.SignedPayment, &counters{st.DbTokens, st.MaxTokens}, &before)
+		if s.directory != nil && s.c.cfg.Seal != api.SealOff {
+			_ = s.directory.refresh(ctx)
+		}
+		if err := s.explain(ctx); errors.Is(err, ErrUnexplained) {
+			s.suspendFor(ctx, err)
+		} else if err != nil {
+			return err
+		}
 	}
 }
 
@@ -285,6 +310,8 @@ func (s *session) Message(c *mux.Conn, data []byte) {
 		s.learn(m.SignedPayment, &counters{m.DbTokens, m.MaxTokens}, nil)
 	case *schema.ProxySignedPayment:
 		s.learn(m, nil, nil)
+	case *schema.CocoonReceipt:
+		s.receipt(s.ctx, m.RequestID, m.Part, m.Worker)
 	case *schema.ProxySignedPaymentEmpty:
 	default:
 		s.c.log.Debug("unexpected message from proxy", "type", o.TLName())

@@ -149,6 +149,11 @@ func (p *pool) place(ctx context.Context, want want) (place, *wire.Error) {
 		p.mu.Unlock()
 		return place{}, wire.Errorf(wire.CodeNotReady, "can run this query with coefficient=%d", lowest)
 	}
+	if want.candidates != nil && !m.serves(want) {
+		// Others may be there by now: the client seals anew.
+		defer p.mu.Unlock()
+		return place{}, wire.Errorf(wire.CodeNoCandidate, "none of the workers that the request is sealed to is connected")
+	}
 	if len(m.waiting) >= maxWaiting || want.noWait && !m.serves(want) {
 		defer p.mu.Unlock()
 		return place{}, m.none(want)

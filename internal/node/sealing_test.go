@@ -1,0 +1,155 @@
+//go:build !tee
+
+package node
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/chain/devnet"
+	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
+	"github.com/cocoon-network/cocoon/internal/role/client"
+	"github.com/cocoon-network/cocoon/internal/role/proxy"
+	"github.com/cocoon-network/cocoon/internal/role/worker"
+	"github.com/cocoon-network/cocoon/internal/tee/ratls"
+	"github.com/cocoon-network/cocoon/internal/tee/simulated"
+	"github.com/cocoon-network/cocoon/internal/tee/statement"
+)
+
+// sealedNet gives a test network sessions of level 1 and seals its requests. A
+// nil one changes nothing.
+type sealedNet struct {
+	mode         api.Seal
+	receipts     proxy.Receipts
+	store        client.ReceiptStore
+	changeClient func(*client.Config)
+	issuer       *statement.Issuer // the proxy's
+}
+
+func sealedAs(mode api.Seal) func(*testNet) {
+	return func(n *testNet) { n.sealed = &sealedNet{mode: mode} }
+}
+
+func (x *sealedNet) verifier(n *testNet, peer cocoon.Role) *statement.Verifier {
+	policy := n.vendor.Policy(attest.DeferredImages())
+	v, err := statement.NewVerifier(statement.VerifierConfig{
+		Role: peer, Policy: policy, GlobalID: devnet.DefaultGlobalID,
+		Contract: func(key [32]byte, owner cocoon.Address) (cocoon.Address, error) {
+			return bindings.ProxyAddress(n.snap, key, owner)
+		},
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return v
+}
+
+// session adds level 1's handshake to a port or dialer.
+func (x *sealedNet) session(n *testNet, cfg ratls.Config, issuer *statement.Issuer) ratls.Config {
+	if x == nil {
+		return cfg
+	}
+	s, err := statement.New(statement.Config{Issuer: issuer, Verifier: x.verifier(n, cfg.PeerRole), Required: true})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	cfg.Session = s.Handshake
+	return cfg
+}
+
+func (x *sealedNet) issue(n *testNet, cfg statement.IssuerConfig, image string) *statement.Issuer {
+	if image != "" {
+		g, err := n.vendor.NewGuest(simulated.GuestConfig{Registers: simulated.Image(image)})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		cfg.Attester = g
+	}
+	i, err := statement.NewIssuer(cfg)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return i
+}
+
+func (x *sealedNet) clientIssuer(n *testNet) *statement.Issuer {
+	if x == nil {
+		return nil
+	}
+	return x.issue(n, statement.IssuerConfig{Role: cocoon.RoleClient}, "")
+}
+
+var testProxyOwner = cocoon.Address{Hash: [32]byte{2}}
+
+func (x *sealedNet) proxyIssuer(n *testNet) *statement.Issuer {
+	if x == nil {
+		return nil
+	}
+	if x.issuer == nil {
+		x.issuer = x.issue(n, statement.IssuerConfig{Role: cocoon.RoleProxy, ContractKey: n.key, Facts: func() (statement.Facts, error) {
+			contract, err := bindings.ProxyAddress(n.snap, n.key.Public(), testProxyOwner)
+			return statement.Facts{Contract: contract, ContractKey: n.key.Public(), Owner: testProxyOwner}, err
+		}}, simProxyImage)
+	}
+	return x.issuer
+}
+
+func (x *sealedNet) workerIssuer(n *testNet, owner cocoon.Address) (*statement.Issuer, *worker.Sealer) {
+	if x == nil {
+		return nil, nil
+	}
+	s := worker.NewSealer([32]byte{})
+	return x.issue(n, statement.IssuerConfig{Role: cocoon.RoleWorker, SealKeys: s, Facts: func() (statement.Facts, error) {
+		return statement.Facts{Model: n.model, Owner: owner}, nil
+	}}, simWorkImage), s
+}
+
+func (x *sealedNet) proxy(n *testNet, cfg *proxy.Config) {
+	if x != nil {
+		cfg.Sign, cfg.Receipts = x.issuer.Sign, x.receipts
+	}
+}
+
+func (x *sealedNet) client(n *testNet, cfg *client.Config) {
+	if x == nil {
+		return
+	}
+	cfg.Seal, cfg.VerifyBundle, cfg.Receipts, cfg.WantReceipts = x.mode, x.verifier(n, cocoon.RoleWorker).VerifyBundle, x.store, x.receipts != nil
+	if x.changeClient != nil {
+		x.changeClient(cfg)
+	}
+}
+
+// TestSealedChat: sealed requests cross the network, streamed and not, and are
+// billed as unsealed ones are.
+func TestSealedChat(t *testing.T) {
+	n := startNet(t, sealedAs(api.SealRequire))
+	w := n.startWorker(1, &enginetest.StandIn{})
+	n.waitWorkers(1)
+	for _, stream := range []bool{false, true, false, true} {
+		r := n.ask(t.Context(), stream, 40, 0)
+		if r.err != "" || !r.done || r.text != words(40) {
+			t.Fatalf("stream=%v: %+v", stream, r)
+		}
+		if want := 20 * (r.usage.CompletionTokens + r.usage.PromptTokens); r.cost != want {
+			t.Errorf("stream=%v: cost %d nano, want %d", stream, r.cost, want)
+		}
+		if r.header.Get("X-Cocoon-Seal") != "sealed" || r.header.Get("X-Cocoon-Seal-Mode") != "require" || r.header.Get("X-Cocoon-Worker-Verdict") != "simulated" || len(r.header.Get("X-Cocoon-Receipt")) != 64 {
+			t.Errorf("headers %v", r.header)
+		}
+	}
+	made := w.engine.CompletionTokens.Load() + w.engine.PromptTokens.Load()
+	n.eventually("charge", func() bool { return n.used() == made })
+	st := n.client.Workers(t.Context(), true)
+	if len(st.Workers) != 1 || st.Workers[0].Verdict != "simulated" || st.Workers[0].Reputation.Served != 4 || len(st.Refused) != 0 {
+		t.Errorf("workers %+v", st)
+	}
+}
+
+var _ = context.Background
+var _ = time.Second
