@@ -82,6 +82,12 @@ type Measured struct {
 	SimulatedRoot string `toml:"simulated_root"`
 	// SimulatedImage is the name of the image a simulated guest runs.
 	SimulatedImage string `toml:"simulated_image"`
+	// Statuses are the patch levels accepted of Intel platforms, in the
+	// vendor's words; empty: UpToDate only. Platforms are the machines
+	// accepted (64 hex digits, as a scorecard's factor "platform" shows them);
+	// empty: any that the vendor certifies.
+	Statuses  []string `toml:"statuses"`
+	Platforms []string `toml:"platforms"`
 	// SEVImages are the image hashes, of those the root contract lists, whose
 	// SEV-SNP launch measurement covers kernel, initrd and command line;
 	// SEVMinTCB is the lowest patch level: FMC, boot loader, TEE, SNP and
@@ -225,7 +231,7 @@ type Runtime struct {
 func Default(role string) Config {
 	c := Config{
 		Role:     role,
-		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}, Engines: []string{}, EngineArgs: []string{}, SealEnclaves: []string{}, SEVImages: []string{}},
+		Measured: Measured{GlobalID: -239, Evidence: string(attest.TDX), Accept: []string{string(attest.TDX)}, Engines: []string{}, EngineArgs: []string{}, SealEnclaves: []string{}, SEVImages: []string{}, Statuses: []string{}, Platforms: []string{}},
 		Runtime: Runtime{
 			LogLevel: "info", LogFormat: "text",
 			Hosts: []string{}, Origins: []string{}, // so that --print-config lists them, as Engines and EngineArgs

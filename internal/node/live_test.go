@@ -431,3 +431,25 @@ func TestSEVIsOptIn(t *testing.T) {
 		t.Errorf("attester %T without AMD's certificates", a)
 	}
 }
+
+// A configuration widens or narrows what is accepted by name, and no wrong name
+// passes for one.
+func TestStatusesAndPlatforms(t *testing.T) {
+	m := Default("proxy").Measured
+	m.Statuses, m.Platforms = []string{"UpToDate", "SWHardeningNeeded"}, []string{strings.Repeat("0f", 32)}
+	p, err := m.policy()
+	if err != nil || len(p.Statuses) != 2 || p.Statuses[1] != dcap.SWHardeningNeeded || len(p.Platforms) != 1 || p.Platforms[0][0] != 0x0f {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for _, bad := range []func(*Measured){
+		func(m *Measured) { m.Statuses = []string{"Revoked"} },
+		func(m *Measured) { m.Statuses = []string{"any"} },
+		func(m *Measured) { m.Platforms = []string{"0f"} },
+	} {
+		m := Default("proxy").Measured
+		bad(&m)
+		if _, err := m.policy(); err == nil {
+			t.Errorf("accepted: %+v", m)
+		}
+	}
+}

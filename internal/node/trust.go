@@ -13,6 +13,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/attest/dcap"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/tee/endorse"
@@ -54,11 +55,31 @@ func (m *Measured) policy() (*attest.Policy, error) {
 	if len(p.Kinds) == 0 {
 		return nil, errors.New("configuration: measured.accept is empty: no peer could ever be accepted")
 	}
+	for _, s := range m.Statuses {
+		if !slices.Contains(acceptable, dcap.Status(s)) {
+			return nil, fmt.Errorf("configuration: measured.statuses: %q is not one of %q", s, acceptable)
+		}
+		p.Statuses = append(p.Statuses, dcap.Status(s))
+	}
+	for _, s := range m.Platforms {
+		var id attest.PlatformID
+		if err := id.UnmarshalText([]byte(s)); err != nil {
+			return nil, fmt.Errorf("configuration: measured.platforms: %q: %w", s, err)
+		}
+		p.Platforms = append(p.Platforms, id)
+	}
 	var err error
 	if p.GPU, err = m.gpuPolicy(); err != nil {
 		return nil, err
 	}
 	return p, p.Validate()
+}
+
+// acceptable are the patch levels a configuration may name: a revoked platform
+// is never accepted.
+var acceptable = []dcap.Status{
+	dcap.UpToDate, dcap.SWHardeningNeeded, dcap.ConfigurationNeeded, dcap.ConfigurationAndSWHardening,
+	dcap.OutOfDate, dcap.OutOfDateConfigurationNeeded, dcap.RelaunchAdvised, dcap.RelaunchAdvisedConfiguration,
 }
 
 // snpRules are what is accepted of SEV-SNP guests: only images that are known
