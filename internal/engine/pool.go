@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -59,7 +60,8 @@ type member struct {
 
 	c       *Client // nil until its make is known
 	up      bool
-	gone    bool // left out by Set: finishes what it has
+	leaving bool // left out by Set: used until another one is ready
+	gone    bool // left out for good: finishes what it has
 	err     error
 	slots   int // 0 = not bounded
 	running int
@@ -94,8 +96,10 @@ func NewPool(cfg PoolConfig, sources []Source) (*Pool, error) {
 }
 
 // Set changes the engines without dropping a request: those that stay go on,
-// new ones are opened, and those left out finish what they have. An error
-// changes nothing.
+// new ones are opened, and those left out go on until one of the others is
+// ready, and finish what they have. A process that is left out ends at once,
+// since there may be no room for another one beside it. An error changes
+// nothing.
 func (p *Pool) Set(sources []Source) error {
 	if len(sources) == 0 {
 		return errors.New("a worker needs an engine")
@@ -120,37 +124,54 @@ func (p *Pool) Set(sources []Source) error {
 	for i, m := range next {
 		if same := old[m.key]; len(same) > 0 {
 			next[i], old[m.key] = same[0], same[1:]
+			next[i].leaving = false
 		} else if p.start != nil {
 			p.start(m)
 		}
 	}
 	for _, left := range old {
 		for _, m := range left {
-			m.gone = true
-			m.settle()
+			m.leaving = true
+			if m.src.Process != nil {
+				m.retire()
+			}
 			kept = append(kept, m)
 		}
 	}
 	for _, m := range p.members {
-		if m.gone && m.running > 0 && !contains(kept, m) {
+		if m.gone && m.running > 0 && !slices.Contains(kept, m) {
 			kept = append(kept, m) // left out before, not done yet
 		}
 	}
 	p.members = append(next, kept...)
+	p.relieveLocked()
 	p.dispatchLocked()
 	return nil
 }
 
-var errNotOpened = fmt.Errorf("%w: it was not asked yet", ErrNotReady)
-
-func contains(list []*member, m *member) bool {
-	for _, x := range list {
-		if x == m {
-			return true
+// relieveLocked lets those go that only stayed until another one is ready.
+func (p *Pool) relieveLocked() {
+	for _, m := range p.members {
+		if !m.up || m.leaving || m.gone {
+			continue
 		}
+		for _, x := range p.members {
+			if x.leaving {
+				x.retire()
+			}
+		}
+		p.members = slices.DeleteFunc(slices.Clone(p.members), func(m *member) bool { return m.gone && m.running == 0 })
+		return
 	}
-	return false
 }
+
+// retire: under Pool.mu.
+func (m *member) retire() {
+	m.gone = true
+	m.settle()
+}
+
+var errNotOpened = fmt.Errorf("%w: it was not asked yet", ErrNotReady)
 
 // key tells sources apart: the same engine started another way is another one.
 func (s *Source) key() string {
@@ -331,6 +352,7 @@ func (p *Pool) set(m *member, c *Client, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.err, m.up = err, err == nil && c != nil
+	p.relieveLocked()
 	p.dispatchLocked()
 }
 
@@ -444,7 +466,7 @@ func (p *Pool) Stats() []MemberStat {
 			s.Dialect = string(m.c.Dialect())
 		}
 		switch {
-		case m.gone:
+		case m.gone || m.leaving:
 			s.Why = "left out by a reload: finishing what it has"
 		case !m.up && m.err != nil:
 			s.Why = m.err.Error()
@@ -622,12 +644,7 @@ func (p *Pool) release(m *member) {
 	m.running--
 	m.settle()
 	if m.gone && m.running == 0 {
-		for i, x := range p.members {
-			if x == m {
-				p.members = append(p.members[:i:i], p.members[i+1:]...)
-				break
-			}
-		}
+		p.members = slices.DeleteFunc(slices.Clone(p.members), func(x *member) bool { return x == m })
 	}
 	p.dispatchLocked()
 }

@@ -213,6 +213,16 @@ func TestPoolReload(t *testing.T) {
 	if err := p.Set([]engine.Source{source(nextURL, 1)}); err != nil || p.Ready(t.Context()) != nil || next.Requests.Load() != asked {
 		t.Errorf("the same again: %v", err)
 	}
+	// Until another one is ready, the old one goes on.
+	if err := p.Set([]engine.Source{source("http://127.0.0.1:1", 1)}); err != nil || p.Ready(t.Context()) != nil {
+		t.Errorf("an engine that is not there: %v", err)
+	}
+	if _, err := ask(p); err != nil {
+		t.Errorf("while the new one is waited for: %v", err)
+	}
+	if err := p.Set([]engine.Source{source(nextURL, 1)}); err != nil {
+		t.Error(err)
+	}
 	if err := p.Set(nil); err == nil {
 		t.Error("no engine at all is taken")
 	}

@@ -92,6 +92,7 @@ func (e *engines) sources(ctx context.Context, c *Config) ([]engine.Source, erro
 			if name, err = e.find(ctx, m); err != nil {
 				return nil, err
 			}
+			key = "" // a key is for the engine it was made for
 		}
 		if k, err := engine.Make(name); err == nil {
 			started, err := e.launch(c, k)
