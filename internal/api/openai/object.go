@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"iter"
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -143,7 +144,74 @@ func Compact(dst, value []byte) ([]byte, error) {
 	if err := Valid(value); err != nil {
 		return dst, err
 	}
-	return compact(dst, value[skipSpace(value, 0):])
+	value = value[skipSpace(value, 0):]
+	if out, _, ok := squeeze(dst, value, 0); ok {
+		return out, nil
+	}
+	return compact(dst, value)
+}
+
+// usualMembers is how many members most objects have at most.
+const usualMembers = 16
+
+// squeeze does for usual values what compact does for all, in one walk and
+// without a map: it appends the valid value at b[i] and returns where it ends,
+// or false for what it leaves to compact, keys that are escaped or come twice,
+// long objects, strings that have to be written anew.
+func squeeze(dst, b []byte, i int) (_ []byte, end int, ok bool) {
+	switch b[i] {
+	case '{':
+		var keys [usualMembers]struct{ start, end int32 }
+		dst = append(dst, '{')
+		i = skipSpace(b, i+1)
+		for n := 0; b[i] != '}'; n++ {
+			if b[i] == ',' {
+				dst = append(dst, ',')
+				i = skipSpace(b, i+1)
+			}
+			start := i
+			i, _ = skipString(b, i)
+			key := b[start:i]
+			if n == usualMembers || len(b) > math.MaxInt32 || bytes.IndexByte(key, '\\') >= 0 || !utf8.Valid(key) {
+				return dst, i, false
+			}
+			for _, k := range keys[:n] {
+				if bytes.Equal(key, b[k.start:k.end]) {
+					return dst, i, false
+				}
+			}
+			keys[n].start, keys[n].end = int32(start), int32(i)
+			dst = append(append(dst, key...), ':')
+			if dst, i, ok = squeeze(dst, b, skipSpace(b, skipSpace(b, i)+1)); !ok {
+				return dst, i, false
+			}
+			i = skipSpace(b, i)
+		}
+		return append(dst, '}'), i + 1, true
+	case '[':
+		dst = append(dst, '[')
+		i = skipSpace(b, i+1)
+		for b[i] != ']' {
+			if b[i] == ',' {
+				dst = append(dst, ',')
+				i = skipSpace(b, i+1)
+			}
+			if dst, i, ok = squeeze(dst, b, i); !ok {
+				return dst, i, false
+			}
+			i = skipSpace(b, i)
+		}
+		return append(dst, ']'), i + 1, true
+	case '"':
+		end, _ = skipString(b, i)
+		if !utf8.Valid(b[i:end]) || bytes.Contains(b[i:end], []byte(`\u`)) {
+			return dst, end, false
+		}
+	default:
+		for end = i; end < len(b) && b[end] != ',' && b[end] != ']' && b[end] != '}' && b[end] > ' '; end++ {
+		}
+	}
+	return append(dst, b[i:end]...), end, true
 }
 
 // compact does it for valid JSON without leading space, nested at most MaxDepth.

@@ -116,6 +116,10 @@ func FuzzScan(f *testing.F) {
 		if err != nil {
 			t.Fatalf("Compact: %v", err)
 		}
+		// There is a short way and one for all values: they agree.
+		if long, err := compact(nil, b[skipSpace(b, 0):]); err == nil && !bytes.Equal(long, small) {
+			t.Fatalf("Compact(%q) = %q, and %q by the long way", b, small, long)
+		}
 		var x, y any
 		decode(t, b, &x)
 		decode(t, small, &y)
