@@ -252,8 +252,8 @@ func (r *report) print(w io.Writer) {
 		fmt.Fprintf(w, "%-4s %-46s %-9s %10.3g %10.3g  %7.2f  %5.2f to %5.2f  %s %-5.3g %s\n", q.Goal, q.Text, q.Topology, q.Value, q.Base, q.Median, q.Low, q.High, sign, q.Bar, verdict)
 	}
 	for _, m := range r.Memory {
-		fmt.Fprintf(w, "P7   memory %-9s %d streams, %d gateways: %.1f MB idle, %.1f MB busy: %.0f streams/GB whole chain, %.0f middle hop by growth %s\n",
-			m.Topology, m.Streams, m.Gateways, float64(sum(m.Idle))/(1<<20), float64(sum(m.Busy))/(1<<20), m.perGB(), m.proxyPerGB(), errorsText(m.Errors))
+		fmt.Fprintf(w, "P7   memory %-9s %d streams: %.1f MB idle, %.1f MB busy: %.0f streams/GB whole chain, %.0f middle hop by growth %s\n",
+			m.Topology, m.Streams, float64(sum(m.Idle))/(1<<20), float64(sum(m.Busy))/(1<<20), m.perGB(), m.proxyPerGB(), errorsText(m.Errors))
 	}
 	fmt.Fprintf(w, "answers of ours that were not as ordered: %d\n", r.Failures)
 	if len(r.Noise) > 0 {

@@ -206,9 +206,6 @@ func (o *options) takeTurns(ctx context.Context, b *bench, running []*topo.Topol
 	return nil
 }
 
-// gatewayStreams is how many calls one gateway of ours takes at a time.
-const gatewayStreams = 250
-
 // memories measures each topology afresh and alone: what it held in earlier
 // loads is not what these streams need, and nobody shares its program's pages.
 func (o *options) memories(ctx context.Context, b *bench, kinds []topo.Kind, rep *report) error {
@@ -218,12 +215,11 @@ func (o *options) memories(ctx context.Context, b *bench, kinds []topo.Kind, rep
 		}
 		env := b.env
 		env.Dir = filepath.Join(b.env.Dir, "memory")
-		env.Gateways = (o.memory + gatewayStreams - 1) / gatewayStreams
 		t, err := topo.StartTopology(ctx, kind, env)
 		if err != nil {
 			return err
 		}
-		m, err := b.memory(ctx, t, len(t.Addrs), o.memory)
+		m, err := b.memory(ctx, t, o.memory)
 		t.Stop()
 		os.RemoveAll(env.Dir)
 		if err != nil {

@@ -117,7 +117,6 @@ func (b *bench) measure(ctx context.Context, t *topo.Topology, name string, p lo
 // memory opens streams at a topology and reads what all hops hold.
 type memory struct {
 	Topology topo.Kind        `json:"topology"`
-	Gateways int              `json:"gateways"`
 	Streams  int              `json:"streams"`
 	Idle     map[string]int64 `json:"idle_pss"`
 	Busy     map[string]int64 `json:"busy_pss"`
@@ -145,15 +144,15 @@ func (m *memory) proxyPerGB() float64 {
 	return 0
 }
 
-func (b *bench) memory(ctx context.Context, t *topo.Topology, gateways, streams int) (*memory, error) {
-	m := &memory{Topology: t.Kind, Gateways: gateways, Streams: streams}
+func (b *bench) memory(ctx context.Context, t *topo.Topology, streams int) (*memory, error) {
+	m := &memory{Topology: t.Kind, Streams: streams}
 	var err error
 	if m.Idle, err = t.PSS(); err != nil {
 		return nil, err
 	}
 	// Every stream lasts longer than the look.
-	p := load.Plan{Addrs: t.Addrs, Conns: streams, Count: int64(streams), Warm: 2500 * time.Millisecond, Time: 20 * time.Second,
-		Order: engine.Order{Stream: true, Chunks: 60, Size: 24, Pace: 100 * time.Millisecond}}
+	p := load.Plan{Addrs: t.Addrs, Conns: streams, Count: int64(streams), Warm: 8 * time.Second, Time: 20 * time.Second,
+		Order: engine.Order{Stream: true, Chunks: 120, Size: 24, Pace: 100 * time.Millisecond}}
 	var err1 error
 	r := load.Run(ctx, p, func() { m.Busy, err1 = t.PSS() }, nil)
 	m.Errors = r.Errors

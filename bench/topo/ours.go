@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -124,15 +123,13 @@ func (t *Topology) ours(e Env, dir string) error {
 	}); err != nil {
 		return err
 	}
-	for i := range max(e.Gateways, 1) {
-		listen, err := FreeAddr()
-		if err != nil {
-			return err
-		}
-		if err := start("client", fmt.Sprintf("client-%d", i), "", func(c *node.Config) { c.Runtime.Listen = listen }); err != nil {
-			return err
-		}
-		t.Addrs = append(t.Addrs, listen)
+	listen, err := FreeAddr()
+	if err != nil {
+		return err
 	}
+	if err := start("client", "client", "", func(c *node.Config) { c.Runtime.Listen, c.Runtime.MaxCalls = listen, 4096 }); err != nil {
+		return err
+	}
+	t.Addrs = append(t.Addrs, listen)
 	return nil
 }

@@ -47,8 +47,6 @@ type Env struct {
 	// Profile, if set, is a directory into which our roles write profiles when
 	// they end. They are then run by Self.
 	Profile string
-	// Gateways is how many client processes ours has; 0 = 1.
-	Gateways int
 }
 
 // Topology is a running chain.

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// smallHeap is what a role's heap may grow to before it is collected, if twice
-// of what lives in it is less. Go's own rule would mark the two megabytes that
+// smallHeap is what a role's heap may grow to before it is collected, if what
+// lives in it and half as much again is less. Go's own rule would mark the two megabytes that
 // live in a quiet role for every four that are made, a hundred times a second
 // under load, and let the garbage of a role with many streams grow by the size
 // of their stacks as well. Beyond this the caches of a processor miss more than
@@ -34,8 +34,8 @@ func tuneCollector(last int) {
 	metrics.Read(at)
 	live, stacks := int64(at[0].Value.Uint64()), int64(at[1].Value.Uint64())
 	// Go adds percent of both to what lives.
-	percent := int(100 * max(live, smallHeap-live) / max(live+stacks, 1))
-	percent = max(25, min(percent, 100*smallHeap/goHeap))
+	percent := int(100 * max(live/2, smallHeap-live) / max(live+stacks, 1))
+	percent = max(20, min(percent, 100*smallHeap/goHeap))
 	// Setting it stops the program for a moment; near the old value is near enough.
 	if d := percent - last; d*8 > last || -d*8 > last {
 		debug.SetGCPercent(percent)

@@ -31,7 +31,7 @@ func TestSpareCollections(t *testing.T) {
 	}
 	collect(func(p int) bool { return p > 150 })
 	much := make([]byte, 4*smallHeap)
-	collect(func(p int) bool { return p > 60 && p <= 100 })
+	collect(func(p int) bool { return p > 30 && p <= 50 })
 	runtime.KeepAlive(much)
 	collect(func(p int) bool { return p > 150 })
 }
