@@ -269,3 +269,8 @@ func TestReload(t *testing.T) {
 		t.Errorf("at the new engine: %+v", r)
 	}
 }
+
+// withEngine puts another engine behind a worker.
+func withEngine(e worker.Engine) func(*worker.Config) {
+	return func(c *worker.Config) { c.Engine = e }
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/engine"
 	"github.com/cocoon-network/cocoon/internal/money/pricing"
@@ -190,5 +191,33 @@ func TestCost(t *testing.T) {
 	}
 	if err := json.Unmarshal(m.withCost(nil, c), &v); err != nil || v.Usage.Prompt != 560 || v.Usage.Completion != 4200 || v.Usage.Total != 4760 {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// TestCacheSalt: what a request says of its caller divides the cache, never by
+// a salt that somebody else could choose, and differently at each proxy.
+func TestCacheSalt(t *testing.T) {
+	w := planner()
+	seen := map[string]string{}
+	for _, body := range []string{
+		`{"model":"m","messages":[]}`, `{"model":"m","messages":[],"user":"a"}`, `{"model":"m","messages":[],"cache_salt":"a"}`, `{"model":"m","messages":[],"user":"a","cache_salt":"b"}`,
+	} {
+		p, werr := w.prepare(query("/v1/chat/completions", body))
+		if werr != nil {
+			t.Fatal(werr)
+		}
+		if strings.Contains(string(p.request.Body), "cache_salt") {
+			t.Errorf("the caller's own salt goes on: %s", p.request.Body)
+		}
+		for _, proxy := range []byte{1, 2} {
+			salt := w.salt(cocoon.Address{Hash: [32]byte{proxy}}, p.caller)
+			if again := w.salt(cocoon.Address{Hash: [32]byte{proxy}}, p.caller); len(salt) != 32 || again != salt {
+				t.Errorf("salt %q, then %q", salt, again)
+			}
+			if other := seen[salt]; other != "" {
+				t.Errorf("%s at proxy %d shares the cache of %s", body, proxy, other)
+			}
+			seen[salt] = body
+		}
 	}
 }
