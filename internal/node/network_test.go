@@ -64,8 +64,9 @@ type testNet struct {
 	clientDir string
 	gateway   *httptest.Server
 	level0    bool
-	stopRole  func()     // the client's, and its book
-	sealed    *sealedNet // nil: connections have no sessions, and nothing is sealed
+	stopRole  func()          // the client's, and its book
+	sealed    *sealedNet      // nil: connections have no sessions, and nothing is sealed
+	contracts proxy.Contracts // of the clients; nil = everybody is rich
 }
 
 func startNet(t *testing.T, opts ...func(*testNet)) *testNet {
@@ -182,10 +183,13 @@ func (n *testNet) startProxy() {
 			}
 		})
 	}
+	if n.contracts == nil {
+		n.contracts = fakeContracts{}
+	}
 	workers, clients := n.listen(n.workersLn, cocoon.RoleWorker), n.listen(n.clientsLn, cocoon.RoleClient)
 	cfg := proxy.Config{
 		Signer: keySigner{n.key}, PublicKey: n.key.Public(), Owner: cocoon.Address{Hash: [32]byte{2}}, IsTest: true,
-		Source: n.holder, Ledger: n.book, Contracts: fakeContracts{}, Clients: clients, Workers: workers,
+		Source: n.holder, Ledger: n.book, Contracts: n.contracts, Clients: clients, Workers: workers,
 		Wait: 5 * time.Second, Drain: time.Second, Logger: n.log,
 	}
 	n.sealed.proxy(n, &cfg)

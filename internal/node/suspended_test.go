@@ -3,6 +3,7 @@
 package node
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -14,7 +15,10 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
+	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
 	"github.com/cocoon-network/cocoon/internal/role/client"
 )
 
@@ -105,6 +109,44 @@ func TestProxyThatChargesWithoutRequest(t *testing.T) {
 				t.Errorf("suspended again: %+v", got)
 			}
 		})
+	}
+}
+
+// poorContracts are client contracts with a balance that some requests exceed.
+type poorContracts struct {
+	fakeContracts
+	balance, stake coins.Nano
+}
+
+func (c poorContracts) Client(cocoon.Address) (channel.ClientContract, error) {
+	return channel.ClientContract{Open: true, Balance: c.balance, Stake: c.stake, SecretHash: sha256.Sum256(nil)}, nil
+}
+
+// TestInsufficientBalance: a request that deposit or stake cannot pay for is
+// refused before it costs anything, with an error that says so; a smaller one
+// is served.
+func TestInsufficientBalance(t *testing.T) {
+	const enough = 10_000_000 * 20
+	for name, poor := range map[string]poorContracts{"deposit": {balance: 100 * 20, stake: enough}, "stake": {balance: enough, stake: 100 * 20}, "neither": {}} {
+		t.Run(name, func(t *testing.T) {
+			n := startNet(t, func(n *testNet) { n.contracts = poor })
+			n.startWorker(1, &enginetest.StandIn{Tokens: 5})
+			n.waitWorkers(1)
+			_, err := n.askOnce()
+			var refusal *openai.Error
+			if !errors.As(err, &refusal) || refusal.Status != 402 || refusal.Code != openai.CodeInsufficientBalance {
+				t.Errorf("%v, want an insufficient balance", err)
+			}
+			if n.used() != 0 || len(n.client.Stats().Suspended) != 0 {
+				t.Errorf("a refused request cost %d tokens", n.used())
+			}
+		})
+	}
+	n := startNet(t, func(n *testNet) { n.contracts = poorContracts{balance: enough, stake: enough} })
+	n.startWorker(1, &enginetest.StandIn{Tokens: 5})
+	n.waitWorkers(1)
+	if tokens, err := n.askOnce(); err != nil || tokens == 0 {
+		t.Errorf("with enough: %d tokens, %v", tokens, err)
 	}
 }
 
