@@ -135,6 +135,9 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
+// oursKinds are the chains that are judged.
+var oursKinds = []topo.Kind{topo.Ours0, topo.Ours1, topo.Sealed}
+
 // finish computes ratios, noise and verdicts.
 func (r *report) finish() {
 	r.Machine.LoadEnd = loadAverage()
@@ -149,7 +152,7 @@ func (r *report) finish() {
 	rounds := 0
 	for _, s := range r.Samples {
 		rounds = max(rounds, s.Round+1)
-		if s.Topology == topo.Ours0 || s.Topology == topo.Ours1 {
+		if slices.Contains(oursKinds, s.Topology) {
 			for _, n := range s.Result.Errors {
 				r.Failures += n
 			}
@@ -157,7 +160,7 @@ func (r *report) finish() {
 	}
 	r.Noise = r.noise(rounds)
 	for _, g := range goals {
-		for _, kind := range []topo.Kind{topo.Haproxy3, topo.Ours0, topo.Ours1} {
+		for _, kind := range append([]topo.Kind{topo.Haproxy3}, oursKinds...) {
 			out := &ratio{Goal: g.ID, Text: g.Text, Topology: kind, Most: g.Most, Bar: g.Bar}
 			var values, bases []float64
 			for round := range rounds {

@@ -103,7 +103,7 @@ func runBench(ctx context.Context, args []string) error {
 	var o options
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	o.flags(f)
-	f.StringVar(&o.topologies, "topologies", "direct,nginx3,haproxy3,ours0,ours1", "what is compared")
+	f.StringVar(&o.topologies, "topologies", "direct,nginx3,haproxy3,ours0,ours1,sealed", "what is compared")
 	f.StringVar(&o.only, "scenarios", "c1,c64,half,burst,paced", "loads")
 	f.IntVar(&o.rounds, "rounds", 5, "interleaved rounds")
 	f.DurationVar(&o.window, "window", 2*time.Second, "measured time of each load")

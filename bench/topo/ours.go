@@ -12,6 +12,7 @@ import (
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/bench/engine"
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/node"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
@@ -82,6 +83,10 @@ func (t *Topology) ours(e Env, dir string) error {
 		}
 		if image == "" {
 			c.Measured.Evidence = string(attest.None)
+		}
+		c.Measured.Seal = string(api.SealOff)
+		if t.Kind == Sealed {
+			c.Measured.Seal = string(api.SealRequire)
 		}
 		r := &c.Runtime
 		r.Dir, r.LogLevel, r.SimulatedSeed, r.SimulatedMachine, r.PowDifficulty = filepath.Join(dir, name), "warn", seedFile, name, -1

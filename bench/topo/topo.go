@@ -30,8 +30,9 @@ const (
 	Direct   Kind = "direct"
 	Nginx3   Kind = "nginx3"
 	Haproxy3 Kind = "haproxy3"
-	Ours0    Kind = "ours0" // the reference protocol
-	Ours1    Kind = "ours1" // level 1
+	Ours0    Kind = "ours0"  // the reference protocol
+	Ours1    Kind = "ours1"  // level 1
+	Sealed   Kind = "sealed" // level 1, each request sealed to the worker
 )
 
 // ErrMissing says that a peer is not installed here.
@@ -73,7 +74,7 @@ func StartTopology(ctx context.Context, kind Kind, e Env) (t *Topology, err erro
 		t.Addrs = []string{e.Engine}
 	case Nginx3, Haproxy3:
 		err = t.peers(e, dir)
-	case Ours0, Ours1:
+	case Ours0, Ours1, Sealed:
 		err = t.ours(e, dir)
 	default:
 		err = fmt.Errorf("%q is no topology (direct, nginx3, haproxy3, ours0, ours1)", kind)
