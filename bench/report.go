@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"runtime"
@@ -254,6 +255,7 @@ func (r *report) print(w io.Writer) {
 		}
 		fmt.Fprintf(w, "%-4s %-46s %-9s %10.3g %10.3g  %7.2f  %5.2f to %5.2f  %s %-5.3g %s\n", q.Goal, q.Text, q.Topology, q.Value, q.Base, q.Median, q.Low, q.High, sign, q.Bar, verdict)
 	}
+	r.printSealing(w)
 	for _, m := range r.Memory {
 		fmt.Fprintf(w, "P7   memory %-9s %d streams: %.1f MB idle, %.1f MB busy: %.0f streams/GB whole chain, %.0f middle hop by growth %s\n",
 			m.Topology, m.Streams, float64(sum(m.Idle))/(1<<20), float64(sum(m.Busy))/(1<<20), m.perGB(), m.proxyPerGB(), errorsText(m.Errors))
@@ -267,6 +269,30 @@ func (r *report) print(w io.Writer) {
 	}
 	for _, s := range r.Skipped {
 		fmt.Fprintf(w, "SKIP %s\n", s)
+	}
+}
+
+// printSealing says what sealing costs beside the same chain without it.
+func (r *report) printSealing(w io.Writer) {
+	type cell struct {
+		scenario string
+		round    int
+	}
+	plain := map[cell]*sample{}
+	for _, s := range r.Samples {
+		if s.Topology == topo.Ours1 {
+			plain[cell{s.Scenario, s.Round}] = s
+		}
+	}
+	ratios := map[string][]float64{}
+	for _, s := range r.Samples {
+		if p := plain[cell{s.Scenario, s.Round}]; s.Topology == topo.Sealed && p != nil && s.CPU > 0 && p.CPU > 0 && s.Result.Chunks > 0 && p.Result.Chunks > 0 {
+			ratios[s.Scenario] = append(ratios[s.Scenario], (s.CPU/float64(s.Result.Chunks))/(p.CPU/float64(p.Result.Chunks)))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(ratios)) {
+		v := ratios[name]
+		fmt.Fprintf(w, "     CPU a piece, sealed to unsealed, %-34s %7.2f  %5.2f to %5.2f\n", name, median(v), slices.Min(v), slices.Max(v))
 	}
 }
 
