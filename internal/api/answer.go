@@ -17,9 +17,24 @@ import (
 // maxErrorBody bounds what is read of an engine's error.
 const maxErrorBody = 64 << 10
 
-// serveCall runs one inference.
-func (g *Gateway) serveCall(x *exchange) error {
-	if err := requireJSON(x.r); err != nil {
+// inlet reads one kind of request body.
+type inlet struct {
+	media func(*http.Request) error
+	parse func(*Gateway, *exchange, []byte) (*request, error)
+}
+
+var (
+	askCall = inlet{requireJSON, func(g *Gateway, x *exchange, body []byte) (*request, error) {
+		return g.parseRequest(x.r.URL.Path, x.r.Header, body)
+	}}
+	askResponses     = inlet{requireJSON, (*Gateway).parseResponses}
+	askMessages      = inlet{requireJSON, (*Gateway).parseMessages}
+	askTranscription = inlet{requireForm, (*Gateway).parseTranscription}
+)
+
+// serve runs one inference.
+func (a inlet) serve(g *Gateway, x *exchange) error {
+	if err := a.media(x.r); err != nil {
 		return err
 	}
 	// The slot covers the body too: it bounds memory, not only calls.
@@ -33,13 +48,18 @@ func (g *Gateway) serveCall(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	rq, err := g.parseRequest(x.r.URL.Path, x.r.Header, body)
+	rq, err := a.parse(g, x, body)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(x.r.Context(), rq.Timeout, openai.Timeout("The call did not end within %v.", rq.Timeout))
 	defer cancel()
 	answer, err := g.cfg.Backend.Do(ctx, &rq.Call)
+	if err != nil && rq.Reference != nil && rq.prompted != nil && errors.Is(err, rq.Reference) {
+		rq.Body, rq.Reference = rq.prompted, nil
+		x.w.Header().Set("X-Cocoon-Structured", "prompted")
+		answer, err = g.cfg.Backend.Do(ctx, &rq.Call)
+	}
 	if err != nil {
 		return g.refusal(ctx, rq.Model, callError(ctx, err))
 	}
@@ -49,11 +69,11 @@ func (g *Gateway) serveCall(x *exchange) error {
 	writeHead(x.w.Header(), answer)
 	switch {
 	case answer.Status >= 400 || answer.Status < 200 || answer.Status >= 300:
-		return g.engineError(ctx, x, answer)
+		return g.engineError(ctx, answer)
 	case rq.stream:
 		return g.stream(ctx, x, rq, answer)
 	}
-	return g.whole(ctx, x, answer)
+	return g.whole(ctx, x, rq, answer)
 }
 
 // refusal tells a name that nobody knows from a model whose workers are busy or
@@ -86,7 +106,7 @@ func callError(ctx context.Context, err error) *openai.Error {
 }
 
 // engineError passes an engine's refusal on as an OpenAI error.
-func (g *Gateway) engineError(ctx context.Context, x *exchange, answer *Answer) error {
+func (g *Gateway) engineError(ctx context.Context, answer *Answer) error {
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxErrorBody))
 	if err != nil {
 		return callError(ctx, err)
@@ -98,27 +118,70 @@ func (g *Gateway) engineError(ctx context.Context, x *exchange, answer *Answer) 
 	return e
 }
 
-// whole answers with one JSON object, its usage and cost included.
-func (g *Gateway) whole(ctx context.Context, x *exchange, answer *Answer) error {
+// told is a whole answer, read to its end.
+type told struct {
+	body  []byte
+	chunk openai.Chunk
+	usage openai.Usage
+	final Final
+	// summed says that usage and final are those of several calls.
+	summed bool
+}
+
+// readWhole reads an answer of one JSON object.
+func (g *Gateway) readWhole(ctx context.Context, answer *Answer) (*told, error) {
 	body, err := readAll(io.LimitReader(answer.Body, g.cfg.MaxAnswer+1), usualAnswer)
 	if err != nil {
-		return callError(ctx, err)
+		return nil, callError(ctx, err)
 	}
 	if int64(len(body)) > g.cfg.MaxAnswer {
-		return openai.Upstream("The worker's answer is larger than %d bytes.", g.cfg.MaxAnswer)
+		return nil, openai.Upstream("The worker's answer is larger than %d bytes.", g.cfg.MaxAnswer)
 	}
 	chunk, err := openai.ParseChunk(body)
 	if err != nil {
-		return openai.Upstream("The worker's answer is not one JSON object.")
+		return nil, openai.Upstream("The worker's answer is not one JSON object.")
 	}
 	if chunk.IsError {
-		return openai.ParseError(http.StatusBadGateway, body)
+		return nil, openai.ParseError(http.StatusBadGateway, body)
 	}
-	final := answer.Final()
-	g.metrics.final(final)
-	body = append(chunk.AppendWithUsage(make([]byte, 0, len(body)+128), billedUsage(chunk.RawUsage(), final)), '\n')
+	t := &told{body: body, chunk: chunk, usage: chunk.Usage, final: answer.Final()}
+	g.metrics.final(t.final)
+	return t, nil
+}
+
+// usageJSON is the usage object with the cost.
+func (t *told) usageJSON() []byte {
+	if t.summed {
+		return billedUsage(t.usage.AppendJSON(nil), t.final)
+	}
+	return billedUsage(t.chunk.RawUsage(), t.final)
+}
+
+// whole answers with one JSON object, its usage and cost included.
+func (g *Gateway) whole(ctx context.Context, x *exchange, rq *request, answer *Answer) error {
+	t, err := g.readWhole(ctx, answer)
+	if err == nil && rq.promise != nil {
+		t, err = g.fulfil(ctx, x, rq, t)
+	}
+	if err != nil {
+		return err
+	}
+	usage, contentType := t.usageJSON(), "application/json"
+	var body []byte
+	if rq.form == nil {
+		body = append(t.chunk.AppendWithUsage(make([]byte, 0, len(t.body)+128), usage), '\n')
+	} else {
+		if contentType, body, err = rq.form.whole(t.body, usage); err != nil {
+			return err
+		}
+		if contentType == "application/json" {
+			body = append(body, '\n')
+		} else { // no place for the cost but here
+			x.w.Header().Set("X-Cocoon-Cost-Nano", strconv.FormatUint(uint64(t.final.CostNano), 10))
+		}
+	}
 	h := x.w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	_ = x.rc().SetWriteDeadline(time.Now().Add(g.cfg.WriteTimeout))
 	x.w.WriteHeader(http.StatusOK)

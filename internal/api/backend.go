@@ -3,7 +3,7 @@
 // fills; the gateway itself knows neither network nor money.
 //
 // Owns: Gateway, Backend, Call, Answer.
-// Imports: api/openai, attest, coins.
+// Imports: api/openai, api/jsonschema, attest, coins.
 // Trust: HTTP callers are foreign, and so are answers.
 package api
 
@@ -13,7 +13,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 )
 
@@ -29,7 +31,8 @@ type Backend interface {
 
 // Call is one inference.
 type Call struct {
-	// Path is the engine's path: /v1/chat/completions or /v1/completions.
+	// Path is the engine's path: /v1/chat/completions, /v1/completions,
+	// /v1/embeddings or /v1/audio/transcriptions.
 	Path string
 	// ContentType is the body's type, the only caller header that travels.
 	ContentType string
@@ -42,6 +45,13 @@ type Call struct {
 	// MaxCoefficient is the highest worker price factor in thousandths; 0 =
 	// the backend's default.
 	MaxCoefficient int32
+	// Choices are further conditions of the caller's. A backend that cannot
+	// hold one of them refuses the call.
+	Choices
+	// Reference is why a worker of the reference network would refuse the call;
+	// nil = any worker may serve it. A backend that knows of no other worker
+	// returns this very error, before anything is spent.
+	Reference *openai.Error
 	// Timeout bounds the whole call; 0 = the backend's default.
 	Timeout time.Duration
 	// Seal tightens the network's mode of sealing; "" = as it is.
@@ -52,6 +62,28 @@ type Call struct {
 	// MinReputation is the lowest reputation of a worker that may serve the
 	// call, 0 to 1; 0 = the backend's default.
 	MinReputation float64
+}
+
+// Choices are what a caller may demand of those who serve a call, beside the
+// highest coefficient.
+type Choices struct {
+	// MaxPrice is the most, in nano, that a million tokens of the dearest kind
+	// may cost; 0 = no cap.
+	MaxPrice coins.Nano
+	// Verdicts lists the kinds of evidence accepted of the workers that can read
+	// the call; nil = those that the network accepts.
+	Verdicts []attest.Kind
+	// GPUEvidence demands a worker that showed verified evidence of its GPU.
+	GPUEvidence bool
+	// Pin is the model's full name, name@commit:hash; "" = any version that the
+	// network lists.
+	Pin cocoon.ModelName
+}
+
+// OfWorkers reports whether there is a demand on the worker itself, which only
+// a caller who verified it can hold.
+func (c *Call) OfWorkers() bool {
+	return c.Reference != nil || c.Verdicts != nil || c.GPUEvidence || c.Pin != "" || c.MinReputation > 0
 }
 
 // Answer is the head of an answer and its body. The caller closes Body;

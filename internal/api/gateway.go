@@ -141,14 +141,19 @@ type route struct {
 }
 
 var routes = map[string]route{
-	"/v1/chat/completions": {"chat", http.MethodPost, (*Gateway).serveCall},
-	"/v1/completions":      {"completions", http.MethodPost, (*Gateway).serveCall},
-	"/v1/models":           {"models", http.MethodGet, (*Gateway).serveModels},
-	"/v1/verification":     {"verification", http.MethodGet, (*Gateway).serveVerification},
-	"/v1/workers":          {"workers", http.MethodGet, (*Gateway).serveWorkers},
-	"/healthz":             {"healthz", http.MethodGet, (*Gateway).serveHealth},
-	"/readyz":              {"readyz", http.MethodGet, (*Gateway).serveReady},
-	"/metrics":             {"metrics", http.MethodGet, (*Gateway).serveMetrics},
+	pathChat:           {"chat", http.MethodPost, askCall.serve},
+	pathCompletions:    {"completions", http.MethodPost, askCall.serve},
+	pathEmbeddings:     {"embeddings", http.MethodPost, askCall.serve},
+	pathTranscriptions: {"transcriptions", http.MethodPost, askTranscription.serve},
+	"/v1/responses":    {"responses", http.MethodPost, askResponses.serve},
+	pathMessages:       {"messages", http.MethodPost, askMessages.serve},
+	"/v1/models":       {"models", http.MethodGet, (*Gateway).serveModels},
+	"/v1/verification": {"verification", http.MethodGet, (*Gateway).serveVerification},
+	"/v1/workers":      {"workers", http.MethodGet, (*Gateway).serveWorkers},
+	"/openapi.json":    {"openapi", http.MethodGet, (*Gateway).serveOpenAPI},
+	"/healthz":         {"healthz", http.MethodGet, (*Gateway).serveHealth},
+	"/readyz":          {"readyz", http.MethodGet, (*Gateway).serveReady},
+	"/metrics":         {"metrics", http.MethodGet, (*Gateway).serveMetrics},
 }
 
 // modelPrefix is the path of one model; its id may contain slashes.
@@ -192,7 +197,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.log.Error("gateway panicked", "request", x.id, "route", rt.name, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 		fail, begun := openai.Internal(), x.w.wrote
 		if !begun {
-			fail.Write(x.w)
+			x.writeError(fail)
 		}
 		g.finish(x, rt.name, begin, fail)
 		if begun {
@@ -214,9 +219,18 @@ func (g *Gateway) serve(x *exchange) *openai.Error {
 	}
 	fail := openai.From(err)
 	if !x.w.wrote { // streams tell their errors themselves
-		fail.Write(x.w)
+		x.writeError(fail)
 	}
 	return fail
+}
+
+// writeError sends an error as the whole answer, in the form of the path.
+func (x *exchange) writeError(fail *openai.Error) {
+	if x.r.URL.Path != pathMessages {
+		fail.Write(x.w)
+		return
+	}
+	fail.WriteBody(x.w, anthropicError(fail, x.id))
 }
 
 func (g *Gateway) dispatch(x *exchange) error {

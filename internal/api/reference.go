@@ -11,10 +11,45 @@ import (
 // Workers of the reference network take a narrow list of fields and fail the
 // whole call on any other, after it was queued (spec changes-2026-04 7). Where
 // such workers may serve a call, the same list is held here, first: what means
-// the same in their words is put so, the rest is a clear error.
+// the same in their words is put so; the rest only other workers may serve.
 
-// forReference rewrites o, a checked request, for reference workers.
+// forReference returns o, a checked request, in the words of reference workers
+// if they have some; else o as it is, with what they refuse in rq.Reference, and
+// in rq.prompted, if that helps, the request for them that asks in words.
+func (rq *request) forReference(path string, o *openai.Object) (*openai.Object, *openai.Error) {
+	there, refused := inReference(path, o)
+	if refused == nil {
+		return there, nil
+	}
+	rq.Reference = refused
+	asked, ok := inWords(o)
+	if !ok {
+		return o, nil
+	}
+	if asked, refused := inReference(path, asked); refused == nil {
+		b, err := asked.AppendJSON(nil)
+		if err != nil {
+			return nil, tooMany("messages")
+		}
+		rq.prompted = b
+	}
+	return o, nil
+}
+
+// inReference returns o in the words of reference workers.
+func inReference(path string, o *openai.Object) (*openai.Object, *openai.Error) {
+	copied := &openai.Object{}
+	for name, v := range o.All {
+		copied.Set(name, v)
+	}
+	return copied, forReference(path, copied)
+}
+
+// forReference rewrites o.
 func forReference(path string, o *openai.Object) *openai.Error {
+	if path == pathEmbeddings {
+		return openai.Unsupported("model", "Workers of the reference network do not serve embeddings.")
+	}
 	if v, ok := o.Get("stop"); ok && kind(v) == '"' {
 		o.Set("stop", append(append(json.RawMessage{'['}, v...), ']'))
 	}
@@ -31,7 +66,7 @@ func forReference(path string, o *openai.Object) *openai.Error {
 		o.Set("messages", messages)
 	}
 	list := referenceChat
-	if path == "/v1/completions" {
+	if path == pathCompletions {
 		list = referenceCompletion
 	}
 	return list.only("", o)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestForReference(t *testing.T) {
-	b := &wordBackend{}
+	b := &wordBackend{referenceOnly: true}
 	g := newGateway(t, b, func(c *Config) { c.Reference = true })
 	const m = `"messages":[{"role":"user","content":"a"}]`
 	const tail = `,"max_tokens":1024,"max_completion_tokens":1024}`
@@ -25,7 +25,7 @@ func TestForReference(t *testing.T) {
 		// Refused before anything is spent.
 		{in: `{"model":"words",` + m + `,"tools":[{"type":"function","function":{"name":"f"}}]}`, param: "tools"},
 		{in: `{"model":"words",` + m + `,"tool_choice":"auto"}`, param: "tool_choice"},
-		{in: `{"model":"words",` + m + `,"response_format":{"type":"json_object"}}`, param: "response_format"},
+		{in: `{"model":"words",` + m + `,"response_format":{"type":"json_object"},"metadata":{"a":"b"}}`, param: "response_format"},
 		{in: `{"model":"words",` + m + `,"service_tier":"flex"}`, param: "service_tier"},
 		{in: `{"model":"words",` + m + `,"metadata":{"a":"b"}}`, param: "metadata"},
 		{in: `{"model":"words",` + m + `,"logit_bias":{"1":1}}`, param: "logit_bias"},
@@ -33,7 +33,7 @@ func TestForReference(t *testing.T) {
 		{in: `{"model":"words",` + m + `,"anything":null}`, param: "anything"},
 		{in: `{"model":"words",` + m + `,"stream":true,"stream_options":{"continuous_usage_stats":true}}`, param: "stream_options.continuous_usage_stats"},
 		{in: `{"model":"words",` + m + `,"chat_template_kwargs":{"x":1}}`, param: "chat_template_kwargs.x"},
-		{in: msg(`{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}}]}`), param: "messages[0].content[0].type"},
+		{in: msg(`{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}]}`), param: "messages[0].content[0].type"},
 		{in: msg(`{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"aGk=","format":"wav"}}]}`), param: "messages[0].content[0].input_audio.data"},
 		{in: msg(`{"role":"assistant","content":"a","reasoning_content":"b"}`), param: "messages[0].reasoning_content"},
 		{in: msg(`{"role":"tool","tool_call_id":"a","content":"b","name":"c"}`), param: "messages[0].name"},

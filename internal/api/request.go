@@ -1,25 +1,22 @@
 package api
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
 	"strconv"
-	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
-// Request headers with which a caller chooses what the body's fields
-// max_coefficient and timeout choose too; the field wins.
+// The paths that engines serve.
 const (
-	headerMaxCoefficient = "X-Cocoon-Max-Coefficient"
-	headerTimeout        = "X-Cocoon-Timeout"
-	headerMinReputation  = "X-Cocoon-Min-Reputation"
+	pathChat           = "/v1/chat/completions"
+	pathCompletions    = "/v1/completions"
+	pathEmbeddings     = "/v1/embeddings"
+	pathTranscriptions = "/v1/audio/transcriptions"
 )
 
 // request is a caller's call, checked and rewritten.
@@ -29,13 +26,35 @@ type request struct {
 	// usage says that the caller asked for usage in the stream, running that
 	// it asked for it on each chunk.
 	usage, running bool
+	// form tells the answer; nil = the engine's answer as it comes.
+	form form
+	// promise is what the answer's content must fit; nil = nothing.
+	promise *promise
+	// prompted is the body for workers that take no response_format: it asks in
+	// words. Empty if there is no need of one.
+	prompted []byte
 }
 
-// parseRequest checks a body and turns it into a call. All errors are the
-// caller's and name the field at fault; nothing has been spent. What leaves:
-// compact JSON in the caller's order of members, last of duplicate keys, numbers
-// as written, null for known fields dropped, token limits in place.
-func (g *Gateway) parseRequest(path string, header http.Header, body []byte) (*request, error) {
+// A form tells an engine's answer in another way. Its values serve one request.
+type form interface {
+	// whole makes the answer and names its type. usage is the usage object with
+	// the cost.
+	whole(answer []byte, usage []byte) (contentType string, body []byte, err error)
+}
+
+// A streamForm is another way to ask for what a chat completion does.
+type streamForm interface {
+	form
+	// begin, chunk and end write a stream; chunk gets each chunk of a chat
+	// stream, without usage. fail tells an error in the middle.
+	begin(w *streamWriter) error
+	chunk(w *streamWriter, data []byte) error
+	end(w *streamWriter, usage []byte) error
+	fail(w *streamWriter, e *openai.Error) error
+}
+
+// parseBody reads a body as one JSON object.
+func parseBody(body []byte) (*openai.Object, *openai.Error) {
 	if !utf8.Valid(body) {
 		return nil, openai.InvalidJSON("The request body is not valid UTF-8.")
 	}
@@ -50,9 +69,33 @@ func (g *Gateway) parseRequest(path string, header http.Header, body []byte) (*r
 	case err != nil:
 		return nil, openai.InvalidJSON("The request body is not valid JSON.")
 	}
+	return o, nil
+}
+
+// parseRequest checks a body and turns it into a call. All errors are the
+// caller's and name the field at fault; nothing has been spent. What leaves:
+// compact JSON in the caller's order of members, last of duplicate keys, numbers
+// as written, null for known fields dropped, token limits in place.
+func (g *Gateway) parseRequest(path string, header http.Header, body []byte) (*request, error) {
+	o, fail := parseBody(body)
+	if fail == nil {
+		var rq *request
+		if rq, fail = g.buildRequest(path, header, o, len(body)); fail == nil {
+			return rq, nil
+		}
+	}
+	return nil, fail
+}
+
+// buildRequest is parseRequest for a body that is read; size is a guess at the
+// size of what leaves.
+func (g *Gateway) buildRequest(path string, header http.Header, o *openai.Object, size int) (*request, *openai.Error) {
 	known, content := chatFields, "messages"
-	if path == "/v1/completions" {
+	switch path {
+	case pathCompletions:
 		known, content = completionFields, "prompt"
+	case pathEmbeddings:
+		known, content = embeddingFields, "input"
 	}
 	if fail := known.check("", o, "model", content); fail != nil {
 		return nil, fail
@@ -63,88 +106,77 @@ func (g *Gateway) parseRequest(path string, header http.Header, body []byte) (*r
 		}
 	}
 	rq := &request{Call: Call{Path: path, ContentType: "application/json"}}
-	raw, _ := o.Get("model")
-	rq.Model, _ = openai.String(raw)
-	fail := rq.choices(g, header, o)
+	fail := rq.splitModel(o)
+	if fail == nil {
+		fail = rq.choices(g, header, o)
+	}
 	if fail == nil {
 		fail = rq.sealing(g, header)
 	}
-	if fail == nil {
-		fail = rq.streaming(o)
-	}
-	if fail == nil {
-		fail = rq.limits(g, path, o)
-	}
-	if fail == nil && g.cfg.Reference {
-		fail = forReference(path, o)
+	if path == pathEmbeddings {
+		if fail == nil {
+			fail = rq.embed(g, o)
+		}
+	} else {
+		if fail == nil {
+			fail = rq.streaming(o)
+		}
+		if fail == nil {
+			fail = rq.limits(g, path, o)
+		}
+		if fail == nil && path == pathChat {
+			fail = rq.chat(o)
+		}
 	}
 	if fail != nil {
 		return nil, fail
 	}
-	rq.Body, err = o.AppendJSON(make([]byte, 0, len(body)+128))
+	if g.cfg.Reference {
+		if o, fail = rq.forReference(path, o); fail != nil {
+			return nil, fail
+		}
+	}
+	var err error
+	rq.Body, err = o.AppendJSON(make([]byte, 0, size+128))
 	if err != nil {
 		return nil, openai.InvalidJSON("An object in the request body has more than %d members.", openai.MaxMembers)
 	}
 	return rq, nil
 }
 
-// choices takes out what is meant for us: price and time. The reference client
-// has two more such fields, of which nothing remains to be done here.
-func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *openai.Error {
-	coefficient, param, fail := choice(o, header, "max_coefficient", headerMaxCoefficient)
-	if fail != nil {
-		return fail
-	}
-	if coefficient != nil {
-		n, err := strconv.ParseInt(string(coefficient), 10, 32)
-		if err != nil || n < 1 {
-			return openai.InvalidRequest(param, "'%s' must be an integer from 1 to %d.", param, math.MaxInt32)
+// chat holds what depends on several fields of a chat completion.
+func (rq *request) chat(o *openai.Object) *openai.Error {
+	names := map[string]bool{}
+	tools, _ := o.Get("tools")
+	for _, v := range openai.Elements(tools) {
+		t, err := openai.ParseObject(v)
+		if err != nil {
+			continue // checked
 		}
-		rq.MaxCoefficient = int32(n)
-	}
-	rq.Timeout = g.cfg.Timeout
-	seconds, param, fail := choice(o, header, "timeout", headerTimeout)
-	if fail != nil {
-		return fail
-	}
-	if seconds != nil {
-		s, err := strconv.ParseFloat(string(seconds), 64)
-		if err != nil || !(s > 0) || s > g.cfg.MaxTimeout.Seconds() {
-			return openai.InvalidRequest(param, "'%s' must be a number of seconds above 0 and at most %g.", param, g.cfg.MaxTimeout.Seconds())
+		for _, kind := range []string{"function", "custom"} {
+			f, _ := t.Get(kind)
+			if f, err := openai.ParseObject(f); err == nil {
+				name, _ := f.Get("name")
+				names[str(name)] = true
+			}
 		}
-		rq.Timeout = max(time.Duration(s*float64(time.Second)), time.Millisecond)
 	}
-	if values := header.Values(headerMinReputation); len(values) > 0 {
-		r, err := strconv.ParseFloat(values[0], 64)
-		if len(values) > 1 || err != nil || !(r >= 0 && r <= 1) {
-			return openai.InvalidRequest(headerMinReputation, "The header '%s' must be one number from 0 to 1.", headerMinReputation)
+	if choice, ok := o.Get("tool_choice"); ok {
+		if len(names) == 0 && str(choice) != "none" && str(choice) != "auto" {
+			return openai.InvalidRequest("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
 		}
-		rq.MinReputation = r
+		if c, err := openai.ParseObject(choice); err == nil {
+			f, _ := c.Get("function")
+			if f, err := openai.ParseObject(f); err == nil {
+				if name, _ := f.Get("name"); !names[str(name)] {
+					return openai.InvalidRequest("tool_choice", "'tool_choice' names a function that is not in 'tools'.")
+				}
+			}
+		}
 	}
-	if key, ok := strings.CutPrefix(header.Get("Authorization"), "Bearer "); ok && key != "" {
-		rq.Caller = sha256.Sum256([]byte(key))
-	}
-	o.Delete("enable_debug")
-	o.Delete("request_guid")
-	return nil
-}
-
-// choice returns the JSON number in a body field, else in a header, nil if in
-// neither, and which of them it is.
-func choice(o *openai.Object, header http.Header, field, name string) (json.RawMessage, string, *openai.Error) {
-	if v, ok := o.Get(field); ok {
-		o.Delete(field)
-		return v, field, nil
-	}
-	values := header.Values(name)
-	if len(values) == 0 {
-		return nil, name, nil
-	}
-	v := json.RawMessage(values[0])
-	if len(values) > 1 || openai.Valid(v) != nil || kind(v) != '0' {
-		return nil, name, openai.InvalidRequest(name, "The header '%s' must be one number.", name)
-	}
-	return v, name, nil
+	var fail *openai.Error
+	rq.promise, fail = promised(o)
+	return fail
 }
 
 // streaming asks the engine for usage, whatever the caller asked for: it is
@@ -196,7 +228,7 @@ func (rq *request) limits(g *Gateway, path string, o *openai.Object) *openai.Err
 	if best > n && rq.stream {
 		return openai.InvalidRequest("best_of", "'best_of' above 'n' cannot be streamed.")
 	}
-	if _, ok := o.Get("top_logprobs"); ok && path == "/v1/chat/completions" {
+	if _, ok := o.Get("top_logprobs"); ok && path == pathChat {
 		if on, _ := o.Get("logprobs"); string(on) != "true" {
 			return openai.InvalidRequest("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.")
 		}
@@ -219,7 +251,7 @@ func (rq *request) limits(g *Gateway, path string, o *openai.Object) *openai.Err
 		return openai.InvalidRequest(param, "The limit of output tokens, %d for each of %d choices, exceeds the %d tokens that one call may reserve.", limit, choices, g.cfg.MaxTokens)
 	}
 	o.SetInt("max_tokens", limit)
-	if path == "/v1/chat/completions" {
+	if path == pathChat {
 		o.SetInt("max_completion_tokens", limit)
 	}
 	rq.MaxTokens = int32(limit * choices)

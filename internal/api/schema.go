@@ -238,8 +238,8 @@ var (
 		"presence_penalty":    numberIn(-2, 2),
 		"temperature":         numberIn(0, 2),
 		"top_p":               numberIn(0, 1),
-		"n":                   integerIn(1, 128),
-		"best_of":             integerIn(1, 128),
+		"n":                   integerIn(1, maxChoices),
+		"best_of":             integerIn(1, maxChoices),
 		"max_tokens":          integerIn(1, math.MaxInt32),
 		"seed":                integerIn(math.MinInt64, math.MaxInt64),
 		"stop":                stop,
@@ -250,6 +250,7 @@ var (
 		"skip_special_tokens": isBool,
 		"max_coefficient":     integerIn(1, math.MaxInt32),
 		"timeout":             isNumber,
+		"cocoon":              isObject,
 	}
 
 	chatFields = common.with(fields{
@@ -274,7 +275,7 @@ var (
 		"tool_choice":            either('"', oneOf("none", "auto", "required"), either('{', shape(fields{"type": isString, "function": toolName}, "type"), wrong("a string or an object"))),
 		"functions":              arrayOf(shape(fields{"name": isString, "description": isString, "parameters": isObject}, "name"), 1024),
 		"function_call":          either('"', oneOf("none", "auto"), either('{', toolName, wrong("a string or an object"))),
-		"web_search_options":     isObject,
+		"web_search_options":     never1("There is no web search here."),
 		"chat_template_kwargs":   isObject,
 	})
 
@@ -427,11 +428,11 @@ func part(path string, v json.RawMessage) *openai.Error {
 	case "refusal":
 		return fields{"refusal": isString}.check(prefix, o, "refusal")
 	case "image_url":
-		return fields{"image_url": shape(fields{"url": isString, "detail": isString}, "url")}.check(prefix, o, "image_url")
+		return fields{"image_url": shape(fields{"url": isDataURL, "detail": isString}, "url")}.check(prefix, o, "image_url")
 	case "input_audio":
 		return fields{"input_audio": shape(fields{"data": isString, "format": isString}, "data", "format")}.check(prefix, o, "input_audio")
 	case "file":
-		return fields{"file": shape(fields{"file_data": isString, "file_id": isString, "filename": isString})}.check(prefix, o, "file")
+		return fields{"file": shape(fields{"file_data": isString, "file_id": noFiles, "filename": isString}, "file_data")}.check(prefix, o, "file")
 	case "":
 		return openai.InvalidRequest(prefix+"type", "'%stype' must not be empty.", prefix)
 	}
@@ -460,14 +461,62 @@ func typed(shapes fields, required ...string) check {
 
 var (
 	tool = typed(fields{
-		"function": shape(fields{"name": isString, "description": isString, "parameters": isObject, "strict": isBool}, "name"),
+		"function": shape(fields{"name": isFunctionName, "description": isString, "parameters": isObject, "strict": isBool}, "name"),
 		"custom":   toolName,
 	})
 	toolCall = typed(fields{
 		"function": calledTool,
 		"custom":   shape(fields{"name": isString, "input": isString}, "name", "input"),
 	}, "id")
-	responseFormat = typed(fields{
-		"json_schema": shape(fields{"name": isString, "description": isString, "schema": isObject, "strict": isBool}, "name"),
-	})
 )
+
+func responseFormat(path string, v json.RawMessage) *openai.Error {
+	o, err := object(path, v)
+	if err != nil {
+		return err
+	}
+	if err := (fields{"type": oneOf("text", "json_object", "json_schema")}).check(path+".", o, "type"); err != nil {
+		return err
+	}
+	if t, _ := o.Get("type"); str(t) != "json_schema" {
+		return nil
+	}
+	return fields{
+		"json_schema": shape(fields{"name": isFunctionName, "description": isString, "schema": isObject, "strict": isBool}, "name"),
+	}.check(path+".", o, "json_schema")
+}
+
+// isFunctionName holds names of tools and schemas to what the OpenAI API takes.
+func isFunctionName(path string, v json.RawMessage) *openai.Error {
+	s, ok := openai.String(v)
+	if !ok {
+		return openai.InvalidType(path, "a string")
+	}
+	good := s != "" && len(s) <= 64
+	for _, c := range []byte(s) {
+		good = good && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-')
+	}
+	if !good {
+		return openai.InvalidRequest(path, "'%s' must be 1 to 64 letters, digits, '_' or '-'.", path)
+	}
+	return nil
+}
+
+// isDataURL refuses addresses that somebody would have to fetch: whoever serves
+// them would learn when and by whom the call is served.
+func isDataURL(path string, v json.RawMessage) *openai.Error {
+	s, ok := openai.String(v)
+	if !ok {
+		return openai.InvalidType(path, "a string")
+	}
+	head, data, ok := strings.Cut(s, ",")
+	if !ok || data == "" || !strings.HasPrefix(head, "data:") || !strings.HasSuffix(head, ";base64") {
+		return openai.InvalidRequest(path, "'%s' must be a data URL, data:image/png;base64,…: remote addresses are not fetched.", path)
+	}
+	return nil
+}
+
+// noFiles refuses references to stored or remote files.
+func noFiles(path string, _ json.RawMessage) *openai.Error {
+	return openai.Unsupported(path, "No files are stored or fetched here; send the data itself instead of '%s'.", path)
+}

@@ -32,8 +32,18 @@ func (g *Gateway) stream(ctx context.Context, x *exchange, rq *request, answer *
 	}
 	defer sw.keepAlive(g.cfg.KeepAlive)()
 
-	s := &streamer{out: sw, usage: rq.usage, running: rq.running}
-	err := s.copy(answer)
+	s := &streamer{out: sw, usage: rq.usage, running: rq.running, promise: rq.promise}
+	s.form, _ = rq.form.(streamForm)
+	var err error
+	if s.form != nil {
+		err = s.form.begin(sw)
+	}
+	if err == nil {
+		err = s.copy(answer)
+	}
+	if err == nil && s.promise != nil {
+		err = s.kept()
+	}
 	if err == nil {
 		final := answer.Final()
 		g.metrics.final(final)
@@ -46,13 +56,54 @@ func (g *Gateway) stream(ctx context.Context, x *exchange, rq *request, answer *
 	}
 	fail := callError(ctx, err)
 	if fail.Code != openai.CodeCancelled {
-		b, _ := fail.MarshalJSON() // strings always marshal
-		if sw.event(b) == nil {
+		var told error
+		if s.form != nil {
+			told = s.form.fail(sw, fail)
+		} else {
+			b, _ := fail.MarshalJSON() // strings always marshal
+			told = sw.event(b)
+		}
+		if told == nil {
 			_ = sw.flush()
 		}
 	}
 	return fail
 }
+
+// kept checks what was streamed against what was promised. It cannot be asked
+// for again: the caller has it.
+func (s *streamer) kept() error {
+	for _, c := range s.choices {
+		if err := s.promise.check(c); err != nil {
+			return brokenPromise(err)
+		}
+	}
+	return nil
+}
+
+// gather keeps the content of the choices for kept.
+func (s *streamer) gather(data []byte) error {
+	if s.gathered += len(data); s.gathered > maxBlocks {
+		return openai.Upstream("The answer is larger than %d bytes.", maxBlocks)
+	}
+	o, err := parseChat(data)
+	if err != nil {
+		return err
+	}
+	for _, c := range o.Choices {
+		if c.Index < 0 || c.Index >= maxChoices {
+			return errNoChat
+		}
+		for len(s.choices) <= c.Index {
+			s.choices = append(s.choices, finished{})
+		}
+		s.choices[c.Index].add(c.Delta, c.FinishReason)
+	}
+	return nil
+}
+
+// maxChoices is the most that "n" may ask for.
+const maxChoices = 128
 
 // streamer turns what the worker sends into the events that the caller gets.
 type streamer struct {
@@ -64,6 +115,12 @@ type streamer struct {
 	events         int
 	finished       bool // a choice gave its finish_reason
 	done           bool // [DONE] came
+
+	form     streamForm // nil = chunks as they are
+	rawUsage []byte     // the last usage, where a form tells it
+	promise  *promise
+	choices  []finished // what was streamed, where something was promised
+	gathered int
 }
 
 // copy forwards chunks until the answer is complete. Workers of ours send
@@ -177,6 +234,17 @@ func (s *streamer) chunk(data []byte) error {
 	if !s.finished {
 		s.finished = c.Finished()
 	}
+	if s.promise != nil {
+		if err := s.gather(data); err != nil {
+			return err
+		}
+	}
+	if s.form != nil {
+		if c.HasUsage {
+			s.rawUsage = append(s.rawUsage[:0], c.RawUsage()...)
+		}
+		return s.form.chunk(s.out, data)
+	}
 	switch {
 	case c.UsageOnly():
 		s.held = append(s.held[:0], data...)
@@ -196,6 +264,12 @@ func (s *streamer) chunk(data []byte) error {
 
 // end sends what waited for the accounting.
 func (s *streamer) end(final Final) error {
+	if s.form != nil {
+		if err := s.form.end(s.out, billedUsage(s.rawUsage, final)); err != nil {
+			return err
+		}
+		return s.out.flush()
+	}
 	if s.usage {
 		b, err := s.usageChunk(final)
 		if err != nil {
@@ -321,10 +395,17 @@ type streamWriter struct {
 }
 
 // event writes one event. data is JSON or [DONE].
-func (s *streamWriter) event(data []byte) error {
+func (s *streamWriter) event(data []byte) error { return s.named("", data) }
+
+// named writes one event with a name, "" = none.
+func (s *streamWriter) named(name string, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.buf = append(s.buf[:0], "data: "...)
+	s.buf = s.buf[:0]
+	if name != "" {
+		s.buf = append(append(append(s.buf, "event: "...), name...), '\n')
+	}
+	s.buf = append(s.buf, "data: "...)
 	if bytes.IndexByte(data, '\n') < 0 && bytes.IndexByte(data, '\r') < 0 {
 		s.buf = append(s.buf, data...)
 	} else {

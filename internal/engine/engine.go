@@ -143,7 +143,7 @@ func (c *Client) Caps() Caps {
 // end of ctx stops the engine, also while Body is read.
 func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
 	b := r.Body
-	if r.Salt != "" && c.Caps().CacheSalt && len(b) > 1 {
+	if r.Salt != "" && c.Caps().CacheSalt && len(b) > 1 && !strings.HasPrefix(r.ContentType, "multipart/") {
 		salted := make([]byte, 0, len(b)+len(r.Salt)+32)
 		salted = append(openai.AppendString(append(salted, `{"cache_salt":`...), r.Salt), ',')
 		b = append(salted, b[1:]...)

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +29,7 @@ const (
 	CodeInvalidJSON         = "invalid_json"
 	CodeInvalidType         = "invalid_type"
 	CodeInvalidValue        = "invalid_value"
+	CodeInvalidForm         = "invalid_form"
 	CodeMissingParameter    = "missing_required_parameter"
 	CodeUnsupported         = "unsupported_parameter"
 	CodeInsufficientBalance = "insufficient_balance"
@@ -43,6 +46,7 @@ const (
 	CodeInternal            = "internal_error"
 	CodeUpstream            = "upstream_error"
 	CodeCut                 = "answer_incomplete"
+	CodeSchemaMismatch      = "schema_mismatch"
 	CodeUnavailable         = "service_unavailable"
 	CodeNotVerified         = "peer_not_verified"
 	CodeNotSealed           = "seal_unavailable"
@@ -63,6 +67,7 @@ var classes = map[string]class{
 	CodeInvalidJSON:         {http.StatusBadRequest, TypeInvalidRequest},
 	CodeInvalidType:         {http.StatusBadRequest, TypeInvalidRequest},
 	CodeInvalidValue:        {http.StatusBadRequest, TypeInvalidRequest},
+	CodeInvalidForm:         {http.StatusBadRequest, TypeInvalidRequest},
 	CodeMissingParameter:    {http.StatusBadRequest, TypeInvalidRequest},
 	CodeUnsupported:         {http.StatusBadRequest, TypeInvalidRequest},
 	CodeInsufficientBalance: {http.StatusPaymentRequired, TypeBilling},
@@ -79,6 +84,7 @@ var classes = map[string]class{
 	CodeInternal:            {http.StatusInternalServerError, TypeServer},
 	CodeUpstream:            {http.StatusBadGateway, TypeServer},
 	CodeCut:                 {http.StatusBadGateway, TypeServer},
+	CodeSchemaMismatch:      {http.StatusBadGateway, TypeServer},
 	CodeUnavailable:         {http.StatusServiceUnavailable, TypeServer},
 	CodeNotVerified:         {http.StatusServiceUnavailable, TypeServer},
 	CodeNotSealed:           {http.StatusServiceUnavailable, TypeServer},
@@ -238,7 +244,7 @@ func (e *Error) Error() string {
 // Retryable reports whether the same request may succeed elsewhere or later.
 func (e *Error) Retryable() bool {
 	switch e.Code {
-	case CodeRateLimited, CodeUpstream, CodeCut, CodeUnavailable:
+	case CodeRateLimited, CodeUpstream, CodeCut, CodeSchemaMismatch, CodeUnavailable:
 		return true
 	}
 	return false
@@ -270,12 +276,21 @@ func (e *Error) Write(w http.ResponseWriter) {
 		// Strings and pointers to strings always marshal.
 		panic(err)
 	}
+	e.WriteBody(w, b)
+}
+
+// WriteBody sends e's status and headers with a body of another form.
+func (e *Error) WriteBody(w http.ResponseWriter, b []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(b)+1))
 	h.Set("Cache-Control", "no-store")
-	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(e.RetryAfter.Seconds())), 10))
+	after := e.RetryAfter
+	if after <= 0 && (e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable) {
+		after = time.Second // whoever made the error named none
+	}
+	if after > 0 {
+		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(after.Seconds())), 10))
 	}
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(append(b, '\n'))
@@ -343,3 +358,6 @@ func clipTo(s string, n int) string {
 
 // IsCode reports whether code is one of this package.
 func IsCode(code string) bool { _, ok := classes[code]; return ok }
+
+// Codes returns every code of this package, in order.
+func Codes() []string { return slices.Sorted(maps.Keys(classes)) }

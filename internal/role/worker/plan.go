@@ -47,7 +47,9 @@ func (w *Worker) prepare(query []byte) (*plan, *wire.Error) {
 		path = path[i:]
 	}
 	switch path {
-	case "/v1/chat/completions", "/v1/completions":
+	case "/v1/chat/completions", "/v1/completions", "/v1/embeddings":
+	case "/v1/audio/transcriptions":
+		return w.prepareForm(r, len(query))
 	default:
 		return nil, invalid("unsupported method")
 	}
@@ -69,7 +71,11 @@ func (w *Worker) prepare(query []byte) (*plan, *wire.Error) {
 	if raw, ok := body.Get("stream"); ok && json.Unmarshal(raw, &p.stream) != nil {
 		return nil, invalid("stream must be a boolean")
 	}
-	if err := p.limit(body); err != nil {
+	if path == "/v1/embeddings" {
+		if p.stream {
+			return nil, invalid("embeddings are not streamed")
+		}
+	} else if err := p.limit(body); err != nil {
 		return nil, err
 	}
 	if err := p.forceUsage(body, w.cfg.Engine.Caps().ContinuousUsage); err != nil {

@@ -72,7 +72,9 @@ func TestPlan(t *testing.T) {
 func TestRefusedQueries(t *testing.T) {
 	const chat = "/v1/chat/completions"
 	for _, c := range []struct{ path, body, text string }{
-		{"/v1/embeddings", `{"model":"m"}`, "unsupported method"},
+		{"/v1/responses", `{"model":"m"}`, "unsupported method"},
+		{"/v1/embeddings", `{"model":"m","input":"SECRET","stream":true}`, "embeddings are not streamed"},
+		{"/v1/audio/transcriptions", `{"model":"m"}`, "expected multipart/form-data content type"},
 		{chat + "?x=1", `{"model":"m"}`, "unsupported method"},
 		{chat, `[]`, "expected json object"},
 		{chat, `{"model":"m"} SECRET`, "expected json object"},
