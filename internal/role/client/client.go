@@ -302,6 +302,9 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 	}
 	c.stats.Begin()
 	mode := c.cfg.Seal.Tighter(call.Seal)
+	if call.OfWorkers() {
+		mode = api.SealRequire
+	}
 	query := role.EncodeRequest(call.Path, call.ContentType, call.Body)
 	tried := map[*session]bool{}
 	var failure error
@@ -313,7 +316,7 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 			}
 			break
 		}
-		a, retry, err := s.doAs(ctx, mode, call, query, maxCoefficient, deadline)
+		a, retry, err := s.doAtPrice(ctx, mode, call, query, maxCoefficient, deadline)
 		if err == nil {
 			return a, nil
 		}
@@ -330,6 +333,9 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 		failure, outcome = openai.From(ctx.Err()), role.Cancelled
 	}
 	c.stats.End(noTokens, outcome)
+	if call.Reference != nil && outcome == role.Failed && openai.From(failure).Code == openai.CodeNotSealed {
+		failure = call.Reference // nobody but reference workers is there
+	}
 	return nil, failure
 }
 

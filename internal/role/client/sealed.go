@@ -30,6 +30,10 @@ var (
 	ErrWorkerPart = errors.New("the answer's receipt is not the worker's, or is about another request")
 )
 
+// noWorkerWait is how long a call that reference workers refuse waits for one of
+// ours.
+const noWorkerWait = time.Second
+
 // notSealedError says why a request cannot be sealed at a proxy.
 type notSealedError struct{ reason string }
 
@@ -60,8 +64,14 @@ func (s *session) seal(ctx context.Context, call *api.Call, query []byte, maxCoe
 		return nil, nil, openai.TooLarge(wire.MaxPacket)
 	}
 	cfg := &s.c.cfg
-	minReputation := max(call.MinReputation, cfg.MinReputation)
-	candidates, err := s.directory.choose(ctx, call.Model, maxCoefficient, minReputation, cfg.Candidates)
+	choosing := ctx
+	if call.Reference != nil {
+		// Where only reference workers are, none of ours is on its way back.
+		var stop context.CancelFunc
+		choosing, stop = context.WithTimeout(ctx, noWorkerWait)
+		defer stop()
+	}
+	candidates, err := s.directory.choose(choosing, call.Model, maxCoefficient, func(k *known) error { return s.c.meets(call, k.node) }, cfg.Candidates)
 	var said *openai.Error
 	if errors.As(err, &said) {
 		return nil, nil, said

@@ -208,7 +208,7 @@ type setVersion struct {
 // choose returns verified workers for a request, at most n: the platform is
 // drawn first, then the worker on it. It waits for workers of a model that the
 // proxy knows, as an unsealed request would.
-func (d *directory) choose(ctx context.Context, model string, maxCoefficient int32, minReputation float64, n int) ([]*known, error) {
+func (d *directory) choose(ctx context.Context, model string, maxCoefficient int32, demand func(*known) error, n int) ([]*known, error) {
 	until := time.Now().Add(waitForWorker)
 	for tries := 0; ; tries++ {
 		d.mu.Lock()
@@ -221,7 +221,7 @@ func (d *directory) choose(ctx context.Context, model string, maxCoefficient int
 		var got []*known
 		var err error
 		if failure == nil || d.usable() {
-			got, failure = d.draw(ctx, model, maxCoefficient, minReputation, n)
+			got, failure = d.draw(ctx, model, maxCoefficient, demand, n)
 			if len(got) > 0 {
 				return got, nil
 			}
@@ -283,7 +283,7 @@ func (d *directory) usable() bool {
 	return d.set != nil && d.refused == nil && d.s.c.fresh(d.set) == nil
 }
 
-func (d *directory) draw(ctx context.Context, model string, maxCoefficient int32, minReputation float64, n int) ([]*known, error) {
+func (d *directory) draw(ctx context.Context, model string, maxCoefficient int32, demand func(*known) error, n int) ([]*known, error) {
 	d.mu.Lock()
 	byPlatform := map[[32]byte][]schema.CocoonSetEntry{}
 	var platforms [][32]byte
@@ -324,8 +324,8 @@ func (d *directory) draw(ctx context.Context, model string, maxCoefficient int32
 				e := byPlatform[p][i]
 				byPlatform[p] = slices.Delete(byPlatform[p], i, i+1)
 				k, err := d.worker(ctx, e)
-				if err == nil && minReputation > 0 && d.s.c.reputations.score(k.node) < minReputation {
-					err = ErrReputation
+				if err == nil {
+					err = demand(k)
 				}
 				if err != nil {
 					failure = fmt.Errorf("%w: %w", ErrNoWorker, err)
