@@ -4,6 +4,7 @@
 //
 //	bench run      the measurement
 //	bench soak     many requests with cancels, every answer checked
+//	bench cancel   how long an engine works on for a caller who left
 //	bench micro    reads `go test -bench` and prints ratios of its lines
 //	bench engine   the engine alone
 package main
@@ -34,13 +35,15 @@ func main() {
 
 func command(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: bench run|soak|micro|engine [flags]")
+		return errors.New("usage: bench run|soak|cancel|micro|engine [flags]")
 	}
 	switch args[0] {
 	case "run":
 		return runBench(ctx, args[1:])
 	case "soak":
 		return runSoak(ctx, args[1:])
+	case "cancel":
+		return runCancel(ctx, args[1:])
 	case "micro":
 		return runMicro(os.Stdin, os.Stdout)
 	case "engine":

@@ -26,9 +26,11 @@ if [ "$full" = full ]; then
 	go test -run '^$' -bench . -benchmem ./... 2>&1 | "$tmp/bench" micro || echo "a package benchmark failed: see above"
 	mkdir -p bench/results
 	"$tmp/bench" run -cocoon "$tmp/cocoon" -json bench/results/latest.json -svg docs/performance.svg
+	"$tmp/bench" cancel -cocoon "$tmp/cocoon"
 	"$tmp/bench" soak -cocoon "$tmp/cocoon"
 else
 	go test -run '^$' -bench . -benchtime 50ms -benchmem "${packages[@]}" 2>&1 | "$tmp/bench" micro || echo "a package benchmark failed: see above"
 	"$tmp/bench" run -cocoon "$tmp/cocoon" -rounds 1 -window 700ms -streams 128 -memory 250
+	"$tmp/bench" cancel -cocoon "$tmp/cocoon" -requests 200
 	"$tmp/bench" soak -cocoon "$tmp/cocoon" -requests 5000
 fi

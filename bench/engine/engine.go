@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -93,14 +94,30 @@ func (o Order) AppendContent(b []byte, i int) []byte {
 	return append(b, '>')
 }
 
-// Handler is the engine.
-type Handler struct{}
+// Handler is the engine. The zero value is ready.
+type Handler struct {
+	stopped sync.Map // order's ID → when its caller was seen to be gone
+}
+
+// Stopped is the path that tells, in nanoseconds since 1970, when the stream
+// whose number is given as ?id= was stopped by its caller; 404 = it was not.
+const Stopped = "/stopped"
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/v1/models" {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"object":"list","data":[{"id":%q,"object":"model","owned_by":"bench"}]}`, Model)
+		return
+	}
+	if r.URL.Path == Stopped {
+		id, _ := strconv.Atoi(r.URL.Query().Get("id"))
+		at, ok := h.stopped.LoadAndDelete(id)
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, at.(time.Time).UnixNano())
 		return
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
@@ -113,6 +130,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if o.Stream {
 		o.stream(w, r)
+		if r.Context().Err() != nil {
+			h.stopped.Store(o.ID, time.Now())
+		}
 		return
 	}
 	o.wait(r, o.First)
