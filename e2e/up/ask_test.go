@@ -33,7 +33,13 @@ func (r reply) complete() bool { return r.status == http.StatusOK && r.done && r
 // brokenHonestly reports whether an answer that had begun ended with an error
 // event and without a false end: no [DONE], and a finish reason only if all of
 // the answer came and what broke was its accounting.
+// A sealed call whose worker died after the client had consented to pay, and
+// before the first byte, is an error and not tried again: it could be paid
+// twice.
 func (r reply) brokenHonestly(whole string) bool {
+	if r.status == http.StatusBadGateway && r.text == "" && strings.Contains(r.err, "was accepted and then lost") {
+		return true
+	}
 	return r.status == http.StatusOK && !r.done && r.err != "" && strings.HasPrefix(whole, r.text) &&
 		(!r.finish || r.text == whole) && strings.HasPrefix(r.header.Get("Content-Type"), "text/event-stream")
 }

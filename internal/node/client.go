@@ -74,6 +74,9 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		Pin: known.confirm, Suspensions: suspended, Level0Login: c.Measured.Level0Login,
 		MaxCoefficient: c.Runtime.MaxCoefficient, Timeout: c.Runtime.timeout(), Logger: log,
 	}
+	if c.Measured.Seal == "" {
+		c.Measured.Seal = string(api.SealRequire) // what is not said is not allowed
+	}
 	cfg.Seal, cfg.Candidates, cfg.MinReputation, cfg.NoCacheSalt = api.Seal(c.Measured.Seal), c.Runtime.Candidates, c.Runtime.MinReputation, c.Runtime.NoCacheSalt
 	cfg.AdmitWorker, cfg.Now = c.Measured.admit(role.AdmitWorker), ch.now
 	if cfg.VerifyBundle, err = l1.bundles(log); err != nil {

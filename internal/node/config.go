@@ -71,7 +71,7 @@ type Measured struct {
 	// workers: 1 demands statements and session proofs, 0 faces C++ peers too.
 	MinLevel int `toml:"min_level"`
 	// Seal says whether requests are sealed to workers: require, prefer or off.
-	// Callers may only tighten it. prefer gives nothing against a proxy that
+	// Callers may only tighten it; "" = require. prefer gives nothing against a proxy that
 	// does not want to.
 	Seal string `toml:"seal"`
 	// Level0Login lets a client log in at proxies of level 0 without real

@@ -243,6 +243,11 @@ func (b *body) begin(part role.Part) (status int, header http.Header, first []by
 		if next.Err != nil {
 			b.ended.Store(true)
 			x.note(b.s.c, endNoAnswer)
+			if next.Err.Code == wire.CodeFailure {
+				// It was paid for if the worker finished it unseen: trying again
+				// by itself could pay twice.
+				return 0, nil, nil, false, openai.Cut("The call was accepted and then lost before its first byte; nothing is charged without the worker's receipt: %s", next.Err.Text)
+			}
 			return 0, nil, nil, false, openaiError(next.Err, "")
 		}
 		f, err := b.open(next)

@@ -39,7 +39,8 @@ type request struct {
 	salt     string    // of the prefix cache, if the request brought its own; "" = made of what is known of the caller
 	begun    bool      // the head went out
 	meter    meter
-	sealed   atomic.Pointer[sealed] // set once a sealed request is accepted
+	opened   *sealed                // a sealed request
+	sealed   atomic.Pointer[sealed] // the same, once it is accepted
 }
 
 // Why a request's context ended.
@@ -150,14 +151,17 @@ func (r *request) serve(ctx context.Context, query []byte) error {
 		return r.run(ctx, p)
 	}
 	p, werr := r.open(ctx, query)
-	if r.sealed.Load() == nil {
+	if r.opened == nil {
 		return werr // refused in clear
 	}
 	var err error
 	if werr == nil {
 		err = r.run(ctx, p)
-	} else {
-		err = werr
+	} else if err = r.accept(ctx); err == nil {
+		err = werr // what is wrong with the content is the client's to read
+	}
+	if r.sealed.Load() == nil {
+		return err // the engine took nothing: another worker may
 	}
 	if werr := r.awaitConsent(ctx); werr != nil {
 		return werr
@@ -359,7 +363,7 @@ func (r *request) whole(ctx context.Context, resp *engine.Response, header http.
 
 func (r *request) head(ctx context.Context, status int, header http.Header) error {
 	r.begun = true
-	if x := r.sealed.Load(); x != nil {
+	if x := r.opened; x != nil {
 		return r.sealedHead(ctx, x, role.EncodeResponse(status, header, nil))
 	}
 	return r.send(ctx, &role.Part{ID: r.id, Head: role.EncodeResponse(status, header, nil)})
@@ -367,7 +371,7 @@ func (r *request) head(ctx context.Context, status int, header http.Header) erro
 
 // piece sends body bytes in parts, waiting for credit. b is not kept.
 func (r *request) piece(ctx context.Context, b []byte) error {
-	if x := r.sealed.Load(); x != nil {
+	if x := r.opened; x != nil {
 		return r.sealedPiece(ctx, x, b)
 	}
 	for len(b) > 0 {

@@ -14,9 +14,8 @@ import (
 	"github.com/cocoon-network/cocoon/receipt"
 )
 
-// open opens a sealed request, holds it to its clear header and accepts it. An
-// error before the acceptance is the proxy's to hear, one after it travels
-// inside a frame: r.sealed tells which it is.
+// open opens a sealed request and holds it to its clear header. With r.opened
+// set, an error is about the content, and travels inside a frame.
 func (r *request) open(ctx context.Context, query []byte) (*plan, *wire.Error) {
 	s := r.s
 	w := s.w
@@ -48,20 +47,26 @@ func (r *request) open(ctx context.Context, query []byte) (*plan, *wire.Error) {
 		salt := sha256.Sum256(append(append([]byte(wire.LabelCacheSalt), o.CacheSalt...), p.caller...))
 		r.salt = hex.EncodeToString(salt[:])
 	}
-	accepted, writer, err := o.Accept(w.cfg.Sign)
-	if err != nil {
-		return nil, wire.Public(err)
-	}
-	x := &sealed{Opened: o, consent: make(chan struct{}), writer: writer, salts: receipt.NewSalts(o.Secret, h.RequestID)}
+	x := &sealed{Opened: o, consent: make(chan struct{}), salts: receipt.NewSalts(o.Secret, h.RequestID)}
 	x.answer = receipt.CommitAnswer(x.salts.Answer)
+	r.opened = x
+	return p, werr
+}
+
+// accept accepts an opened request, once the engine has taken it: until then
+// the proxy may try another worker, and nobody notices that this one failed.
+func (r *request) accept(ctx context.Context) error {
+	x := r.opened
+	accepted, writer, err := x.Accept(r.s.w.cfg.Sign)
+	if err != nil {
+		return wire.Public(err)
+	}
+	x.writer = writer
 	x.credit.Accepted()
 	x.timer = time.AfterFunc(envelope.ConsentWithin, func() { r.cancel(errNoConsent) })
 	r.sealed.Store(x)
 	r.begun = true
-	if err := r.send(ctx, &role.Part{ID: r.id, Head: accepted}); err != nil {
-		return nil, engineFailure(err)
-	}
-	return p, werr
+	return r.send(ctx, &role.Part{ID: r.id, Head: accepted})
 }
 
 // awaitConsent waits for the client's first credit: nothing of an answer, its
@@ -77,14 +82,17 @@ func (r *request) awaitConsent(ctx context.Context) error {
 
 // hold keeps what comes from here on for the last frame.
 func (r *request) hold() {
-	if x := r.sealed.Load(); x != nil {
-		x.holding = true
+	if r.opened != nil {
+		r.opened.holding = true
 	}
 }
 
 // sealedHead sends the head of a stream at once; that of an answer which is
 // there already goes with it.
 func (r *request) sealedHead(ctx context.Context, x *sealed, head []byte) error {
+	if err := r.accept(ctx); err != nil {
+		return err
+	}
 	x.head = head
 	x.answer.Write(head)
 	if x.holding {
