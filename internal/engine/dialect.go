@@ -177,7 +177,8 @@ func parseLoad(b []byte) Load {
 }
 
 // Check looks at an engine in three steps, each of which names its own fault:
-// it can be reached, it lists model, and it makes one token with it. Model ""
+// it can be reached, it lists model, and it makes one token, or one embedding,
+// with it. Model ""
 // is the first of the list.
 func (c *Client) Check(ctx context.Context, model string) error {
 	names, err := c.Models(ctx)
@@ -195,21 +196,24 @@ func (c *Client) Check(ctx context.Context, model string) error {
 	if !found {
 		return fmt.Errorf("%w: it does not serve %q, but %q", ErrNotReady, model, names)
 	}
-	b := openai.AppendString([]byte(`{"model":`), model)
-	b = append(b, `,"messages":[{"role":"user","content":"Hi"}],"max_tokens":1,"stream":false}`...)
 	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, ErrTimeout)
 	defer cancel()
-	resp, err := c.Do(ctx, &Request{Path: "/v1/chat/completions", ContentType: "application/json", Body: b})
+	status, b, err := c.trial(ctx, "/v1/chat/completions", model, `"messages":[{"role":"user","content":"Hi"}],"max_tokens":1,"stream":false`)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	b, err = io.ReadAll(io.LimitReader(resp.Body, maxModels))
-	if err != nil {
-		return err
+	if status >= 400 && status < 500 || status == http.StatusNotImplemented {
+		// Models of embeddings answer no chat.
+		embedStatus, embedded, err := c.trial(ctx, "/v1/embeddings", model, `"input":"Hi"`)
+		if err != nil {
+			return err
+		}
+		if usage, ok, err := openai.ScanUsage(embedded); embedStatus == http.StatusOK && err == nil && ok && usage.PromptTokens > 0 {
+			return nil
+		}
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%w: one token of %q gives status %d", ErrNotReady, model, resp.StatusCode)
+	if status != http.StatusOK {
+		return fmt.Errorf("%w: one token of %q gives status %d", ErrNotReady, model, status)
 	}
 	usage, ok, err := openai.ScanUsage(b)
 	if err != nil || !json.Valid(b) {
@@ -219,6 +223,18 @@ func (c *Client) Check(ctx context.Context, model string) error {
 		return fmt.Errorf("%w: one token of %q gives no usage, so nothing can be billed", ErrBadAnswer, model)
 	}
 	return nil
+}
+
+// trial asks for something small.
+func (c *Client) trial(ctx context.Context, path, model, members string) (status int, body []byte, err error) {
+	b := append(openai.AppendString([]byte(`{"model":`), model), ","+members+"}"...)
+	resp, err := c.Do(ctx, &Request{Path: path, ContentType: "application/json", Body: b})
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxModels))
+	return resp.StatusCode, body, err
 }
 
 const checkTimeout = 60 * time.Second

@@ -113,7 +113,7 @@ func (o *operator) deployRoot(ctx context.Context) (cocoon.Address, error) {
 // listing is what the root contract should list.
 type listing struct {
 	proxyImage, workerImage [32]byte
-	model                   [32]byte
+	models                  [][32]byte
 	proxy                   registry.Proxy // addresses only
 }
 
@@ -136,8 +136,10 @@ func (o *operator) arrange(ctx context.Context, root cocoon.Address, want listin
 	if !slices.Contains(snap.WorkerImages, want.workerImage) {
 		tell(&bindings.ListHash{Op: bindings.OpAddWorkerImage, Hash: want.workerImage})
 	}
-	if !slices.Contains(snap.ModelHashes, want.model) {
-		tell(&bindings.ListHash{Op: bindings.OpAddModel, Hash: want.model})
+	for _, model := range want.models {
+		if !slices.Contains(snap.ModelHashes, model) {
+			tell(&bindings.ListHash{Op: bindings.OpAddModel, Hash: model})
+		}
 	}
 	listed := func(s *registry.Snapshot) bool {
 		return len(s.Proxies) > 0 && s.Proxies[0].ForClients == want.proxy.ForClients && s.Proxies[0].ForWorkers == want.proxy.ForWorkers
@@ -167,7 +169,12 @@ func (o *operator) arrange(ctx context.Context, root cocoon.Address, want listin
 		return fmt.Errorf("arranging the root contract: %w", err)
 	}
 	_, err = o.awaitRoot(ctx, root, func(s *registry.Snapshot) bool {
-		return listed(s) && slices.Contains(s.ProxyImages, want.proxyImage) && slices.Contains(s.WorkerImages, want.workerImage) && slices.Contains(s.ModelHashes, want.model)
+		for _, model := range want.models {
+			if !slices.Contains(s.ModelHashes, model) {
+				return false
+			}
+		}
+		return listed(s) && slices.Contains(s.ProxyImages, want.proxyImage) && slices.Contains(s.WorkerImages, want.workerImage)
 	})
 	return err
 }

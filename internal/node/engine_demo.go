@@ -26,5 +26,9 @@ func demoEngine(c *Config, log *slog.Logger) (engine.Config, cocoon.ModelName, e
 	if err != nil {
 		return engine.Config{}, "", err
 	}
-	return engine.Config{BaseURL: "http://demo", Transport: srv.Transport(), Dialect: engine.Demo, Logger: log}, cocoon.ModelName(demo.FullName()), nil
+	model := cocoon.ModelName(demo.FullName())
+	if c.Measured.Model == demo.EmbedFullName() {
+		model = cocoon.ModelName(demo.EmbedFullName())
+	}
+	return engine.Config{BaseURL: "http://demo", Transport: srv.Transport(), Dialect: engine.Demo, Logger: log}, model, nil
 }

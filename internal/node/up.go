@@ -29,6 +29,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/devnet"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
+	"github.com/cocoon-network/cocoon/internal/engine/demo"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
 )
 
@@ -110,6 +111,9 @@ func (n *network) path(name ...string) string {
 	return filepath.Join(append([]string{n.cfg.Dir}, name...)...)
 }
 
+// embedWorker is the name of the worker with the demo engine's embeddings.
+const embedWorker = "worker-embed"
+
 // openSockets opens every listening socket. They are the first thing, as the
 // root contract names the proxy's.
 func (n *network) openSockets() (proxy *child, workers []*child, client *child, err error) {
@@ -124,6 +128,12 @@ func (n *network) openSockets() (proxy *child, workers []*child, client *child, 
 	for i := range n.cfg.Workers {
 		w := n.child("worker", fmt.Sprintf("worker-%d", i+1))
 		err = errors.Join(err, w.open("status", addr(12000+10*i)))
+		workers = append(workers, w)
+	}
+	if n.cfg.Engine == "demo" {
+		// A worker serves one model; the demo engine has another for embeddings.
+		w := n.child("worker", embedWorker)
+		err = errors.Join(err, w.open("status", addr(12900)))
 		workers = append(workers, w)
 	}
 	client = n.child("client", "client")
@@ -193,10 +203,14 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 		return err
 	}
 	model := cocoon.ModelName(n.cfg.Model)
+	models := [][32]byte{sha256.Sum256([]byte(model))}
+	if n.cfg.Engine == "demo" {
+		models = append(models, sha256.Sum256([]byte(demo.EmbedFullName())))
+	}
 	root, err := n.arrange(ctx, append([]*child{proxyChild, client}, workers...), listing{
 		proxyImage: simulated.Image(simProxyImage).Hash(), workerImage: simulated.Image(simWorkImage).Hash(),
-		model: sha256.Sum256([]byte(model)),
-		proxy: registry.Proxy{ForWorkers: proxyChild.addr("workers"), ForClients: proxyChild.addr("clients")},
+		models: models,
+		proxy:  registry.Proxy{ForWorkers: proxyChild.addr("workers"), ForClients: proxyChild.addr("clients")},
 	})
 	if err != nil {
 		return err
@@ -231,6 +245,9 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 		case "worker":
 			cfg.Measured.SimulatedImage = simWorkImage
 			cfg.Measured.Engine, cfg.Measured.Model, cfg.Measured.ModelPath = n.cfg.Engine, string(model), n.cfg.ModelPath
+			if c.name == embedWorker {
+				cfg.Measured.Model = demo.EmbedFullName()
+			}
 		case "client":
 			cfg.Measured.Evidence = string(attest.None) // clients attest to nobody
 			r.Listen, r.Budget, r.TopUp = c.addr("gateway"), devBudget, devTopUp
@@ -513,7 +530,7 @@ func (n *network) waitReady(ctx, children context.Context) error {
 	client := &http.Client{Timeout: 15 * time.Second}
 	begin, told := time.Now(), ""
 	for {
-		if err := probe(ctx, client, n.state.Gateway+"/v1/models", `"coefficient"`); err == nil {
+		if err := probe(ctx, client, n.state.Gateway+"/v1/models/"+cocoon.ModelName(n.cfg.Model).Base(), `"coefficient"`); err == nil {
 			return nil
 		}
 		if why := n.engineWaits(ctx, client); why != told && strings.HasPrefix(why, "the engine") && time.Since(begin) > 3*time.Second {

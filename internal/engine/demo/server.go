@@ -42,6 +42,11 @@ var weightsHash = sync.OnceValue(func() string {
 // the hash, and the hash is SHA-256 of the embedded weights in hex.
 func FullName() string { return Model + "@" + weightsHash()[:12] + ":" + weightsHash() }
 
+// EmbedFullName is the full name of the embeddings' model. Its vectors are
+// hashes of words and letters; only tokens are counted with the weights' own
+// vocabulary, so the hash is the same.
+func EmbedFullName() string { return EmbedModel + "@" + weightsHash()[:12] + ":" + weightsHash() }
+
 // Config configures a Server. The zero value serves the embedded model.
 type Config struct {
 	// Weights is a GGUF file in place of the embedded one.
