@@ -3,6 +3,7 @@ package openai_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -35,9 +36,54 @@ func startEngine(t *testing.T) *wordEngine {
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /v1/chat/completions", e.serve)
 	mux.HandleFunc("POST /v1/completions", e.serve)
+	mux.HandleFunc("POST /v1/embeddings", embed)
+	mux.HandleFunc("POST /v1/audio/transcriptions", transcribe)
 	e.Server = httptest.NewServer(mux)
 	t.Cleanup(func() { e.CloseClientConnections(); e.Close() })
 	return e
+}
+
+// embed answers each text with the lengths of its first words.
+func embed(w http.ResponseWriter, r *http.Request) {
+	var req struct {
+		Input      []string
+		Dimensions int
+	}
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		http.Error(w, "bad body", http.StatusBadRequest)
+		return
+	}
+	type vector struct {
+		Object    string    `json:"object"`
+		Index     int       `json:"index"`
+		Embedding []float64 `json:"embedding"`
+	}
+	var data []vector
+	tokens := 0
+	for i, text := range req.Input {
+		v := make([]float64, max(req.Dimensions, 4))
+		for k, word := range strings.Fields(text) {
+			v[k%len(v)] += float64(len(word)) / 8
+			tokens++
+		}
+		data = append(data, vector{"embedding", i, v})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"object": "list", "model": engineModel, "data": data, "usage": map[string]int{"prompt_tokens": tokens, "total_tokens": tokens}})
+}
+
+// transcribe takes the file for what was said.
+func transcribe(w http.ResponseWriter, r *http.Request) {
+	f, _, err := r.FormFile("file")
+	if err != nil || r.FormValue("model") != engineModel {
+		http.Error(w, "bad form", http.StatusBadRequest)
+		return
+	}
+	said, _ := io.ReadAll(f)
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"text": string(said) + " in " + r.FormValue("language"), "usage": map[string]int{"prompt_tokens": len(said), "completion_tokens": 3, "total_tokens": len(said) + 3},
+	})
 }
 
 type engineRequest struct {

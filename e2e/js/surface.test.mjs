@@ -1,0 +1,72 @@
+// The other endpoints: the official OpenAI client's responses and embeddings,
+// and the official Anthropic client, against a gateway, compared with the engine
+// behind it. The Go tests start both and set the addresses.
+import assert from "node:assert/strict";
+import test from "node:test";
+import Anthropic from "@anthropic-ai/sdk";
+import OpenAI from "openai";
+
+const model = process.env.COCOON_MODEL;
+const make = (baseURL) => new OpenAI({ baseURL, apiKey: "sk-unused", maxRetries: 0 });
+const gateway = make(process.env.COCOON_BASE_URL);
+const engine = make(process.env.COCOON_DIRECT_URL);
+const anthropic = new Anthropic({ baseURL: process.env.COCOON_BASE_URL.replace(/\/v1$/, ""), apiKey: "sk-unused", maxRetries: 0 });
+const prompt = "eins zwei 🌙 drei";
+const messages = [{ role: "user", content: prompt }];
+const direct = async (more = {}) => (await engine.chat.completions.create({ model, messages, ...more }));
+
+test("responses, whole and streamed", async () => {
+  const want = await direct();
+  const r = await gateway.responses.create({ model, input: prompt });
+  assert.equal(r.output_text, want.choices[0].message.content);
+  assert.equal(r.usage.total_tokens, want.usage.total_tokens);
+  assert.ok(r.usage.cost_nano > 0);
+  const final = await gateway.responses.stream({ model, input: prompt }).finalResponse();
+  assert.equal(final.output_text, want.choices[0].message.content);
+  assert.equal(final.status, "completed");
+});
+
+test("responses: tools, limit, errors", async () => {
+  const tools = [{ type: "function", name: "say", parameters: { type: "object" }, strict: false }];
+  const r = await gateway.responses.create({ model, input: prompt, tools });
+  assert.deepEqual(r.output.map((x) => [x.type, x.name]), [["function_call", "say"]]);
+  const cut = await gateway.responses.create({ model, input: prompt, max_output_tokens: 1 });
+  assert.equal(cut.status, "incomplete");
+  assert.equal(cut.incomplete_details.reason, "max_output_tokens");
+  await assert.rejects(gateway.responses.create({ model, input: prompt, previous_response_id: "r" }), (e) => e instanceof OpenAI.BadRequestError && e.param === "previous_response_id");
+});
+
+test("embeddings, which this client asks for in base64", async () => {
+  const input = ["one two", "three"];
+  const got = await gateway.embeddings.create({ model, input });
+  const want = await engine.embeddings.create({ model, input, encoding_format: "float" });
+  assert.deepEqual(got.data.map((x) => Array.from(x.embedding)), want.data.map((x) => x.embedding));
+});
+
+test("a schema that the engine cannot hold is an error, not an answer", async () => {
+  const response_format = { type: "json_schema", json_schema: { name: "n", strict: true, schema: { type: "object", properties: {}, required: [], additionalProperties: false } } };
+  await assert.rejects(gateway.chat.completions.create({ model, messages, response_format }), (e) => e.status === 502 && e.code === "schema_mismatch");
+});
+
+test("messages, whole and streamed", async () => {
+  const want = await direct();
+  const m = await anthropic.messages.create({ model, max_tokens: 100, messages });
+  assert.deepEqual(m.content.map((x) => [x.type, x.text]), [["text", want.choices[0].message.content]]);
+  assert.equal(m.stop_reason, "end_turn");
+  assert.equal(m.usage.input_tokens + m.usage.cache_read_input_tokens, want.usage.prompt_tokens);
+  assert.equal(m.usage.output_tokens, want.usage.completion_tokens);
+  const s = await anthropic.messages.stream({ model, max_tokens: 100, messages }).finalMessage();
+  assert.deepEqual(s.content.map((x) => x.text), [want.choices[0].message.content]);
+  assert.equal(s.usage.output_tokens, want.usage.completion_tokens);
+});
+
+test("messages: tools, limit, errors", async () => {
+  const tools = [{ name: "say", input_schema: { type: "object" } }];
+  const m = await anthropic.messages.create({ model, max_tokens: 100, messages, tools });
+  assert.equal(m.stop_reason, "tool_use");
+  assert.deepEqual(m.content.map((x) => [x.type, x.name, x.input.text]), [["tool_use", "say", (await direct()).choices[0].message.content]]);
+  assert.equal((await anthropic.messages.create({ model, max_tokens: 1, messages })).stop_reason, "max_tokens");
+  await assert.rejects(anthropic.messages.create({ model, max_tokens: 5, messages, temperature: 9 }), (e) => e instanceof Anthropic.BadRequestError && e.error.error.type === "invalid_request_error" && e.error.error.param === "temperature");
+  await assert.rejects(anthropic.messages.create({ model: "no-such", max_tokens: 5, messages }), (e) => e instanceof Anthropic.NotFoundError);
+  await assert.rejects(anthropic.messages.stream({ model, max_tokens: 100, messages: [{ role: "user", content: "break after two" }] }).finalMessage(), (e) => e instanceof Anthropic.APIError || /error/i.test(e.message));
+});
