@@ -64,11 +64,11 @@ func TestUp(t *testing.T) {
 	if want := plain.cost + streamed.cost; s.Paid != want {
 		t.Errorf("status says %d nano were paid; the answers say %d", s.Paid, want)
 	}
-	if s.Gateway != n.base || !s.Simulated || len(s.Children) != 4 {
+	if s.Gateway != n.base || !s.Simulated || len(s.Children) != 5 {
 		t.Errorf("status: %+v", s)
 	}
 	var pids []int
-	for i, want := range []string{"chain chain", "proxy proxy", "worker-1 worker", "client client"} {
+	for i, want := range []string{"chain chain", "proxy proxy", "worker-1 worker", "worker-embed worker", "client client"} {
 		c := s.Children[i]
 		if c.Name+" "+c.Role != want || !c.Alive || c.Error != "" || c.Restarts != 0 || !lives(c.Pid) {
 			t.Errorf("child %d: %+v", i, c)
