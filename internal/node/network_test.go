@@ -65,6 +65,7 @@ type testNet struct {
 	gateway   *httptest.Server
 	level0    bool
 	stopRole  func()          // the client's, and its book
+	mode      api.Seal        // of the client where connections have no sessions; "" = off
 	sealed    *sealedNet      // nil: connections have no sessions, and nothing is sealed
 	contracts proxy.Contracts // of the clients; nil = everybody is rich
 }
@@ -226,6 +227,10 @@ func (n *testNet) startClient() {
 	}
 	cfg := client.Config{
 		Owner: testClientOwner, IsTest: true, Source: n.holder, Dialer: dial, Book: b, Registrar: fakeRegistrar{}, Suspensions: suspended, Patience: testPatience, Seal: api.SealOff, Logger: n.log,
+	}
+	if n.mode != "" {
+		cfg.Seal = n.mode
+		cfg.VerifyBundle = func(context.Context, []byte) (*tee.Node, error) { return nil, errors.New("there is none") }
 	}
 	n.sealed.client(n, &cfg)
 	n.client, err = client.New(cfg)
