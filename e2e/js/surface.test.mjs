@@ -70,3 +70,10 @@ test("messages: tools, limit, errors", async () => {
   await assert.rejects(anthropic.messages.create({ model: "no-such", max_tokens: 5, messages }), (e) => e instanceof Anthropic.NotFoundError);
   await assert.rejects(anthropic.messages.stream({ model, max_tokens: 100, messages: [{ role: "user", content: "break after two" }] }).finalMessage(), (e) => e instanceof Anthropic.APIError || /error/i.test(e.message));
 });
+
+test("leaving a stream of messages stops the engine", async () => {
+  const stream = await anthropic.messages.create({ model, max_tokens: 100, messages: [{ role: "user", content: "stall here" }], stream: true });
+  for await (const event of stream) {
+    if (event.type === "content_block_delta") break; // which aborts the request
+  }
+});

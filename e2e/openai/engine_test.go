@@ -167,8 +167,12 @@ func (e *wordEngine) serve(w http.ResponseWriter, r *http.Request) {
 	n := max(req.N, 1)
 	usage := fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":1}}`, len(words), n*len(out), len(words)+n*len(out))
 	a := answerForm{chat: strings.HasSuffix(r.URL.Path, "/chat/completions"), finish: finish}
-	if len(req.Tools) > 0 {
-		a.tool = req.Tools[0].Function.Name
+	for i, tool := range req.Tools {
+		if i == 0 {
+			a.tool = tool.Function.Name
+		} else {
+			a.more = append(a.more, tool.Function.Name)
+		}
 	}
 	if !req.Stream {
 		var choices []string
@@ -211,6 +215,20 @@ func (e *wordEngine) serve(w http.ResponseWriter, r *http.Request) {
 type answerForm struct {
 	chat         bool
 	tool, finish string
+	more         []string // further tools that are called, with no arguments
+}
+
+// calls writes the calls after the first; stream says that they have an index.
+func (a answerForm) calls(stream bool) string {
+	var b strings.Builder
+	for i, name := range a.more {
+		index := ""
+		if stream {
+			index = fmt.Sprintf(`"index":%d,`, i+1)
+		}
+		fmt.Fprintf(&b, `,{%s"id":"call_%d","type":"function","function":{"name":%q,"arguments":"{}"}}`, index, i+2, name)
+	}
+	return b.String()
 }
 
 func (a answerForm) object(stream bool) string {
@@ -229,7 +247,7 @@ func (a answerForm) whole(i int, text string) string {
 	case !a.chat:
 		return fmt.Sprintf(`{"index":%d,"text":%s,"logprobs":null,"finish_reason":%q}`, i, q, a.finish)
 	case a.tool != "":
-		return fmt.Sprintf(`{"index":%d,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":%q,"arguments":%s}}]},"finish_reason":"tool_calls"}`, i, a.tool, quote(`{"text":`+q+`}`))
+		return fmt.Sprintf(`{"index":%d,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":%q,"arguments":%s}}%s]},"finish_reason":"tool_calls"}`, i, a.tool, quote(`{"text":`+q+`}`), a.calls(false))
 	}
 	return fmt.Sprintf(`{"index":%d,"message":{"role":"assistant","content":%s},"logprobs":null,"finish_reason":%q}`, i, q, a.finish)
 }
@@ -252,6 +270,8 @@ func (a answerForm) last(i int) string {
 	switch {
 	case !a.chat:
 		return fmt.Sprintf(`{"index":%d,"text":"","logprobs":null,"finish_reason":%q}`, i, a.finish)
+	case len(a.more) > 0:
+		return fmt.Sprintf(`{"index":%d,"delta":{"tool_calls":[%s]},"finish_reason":"tool_calls"}`, i, a.calls(true)[1:])
 	case a.tool != "":
 		return fmt.Sprintf(`{"index":%d,"delta":{},"finish_reason":"tool_calls"}`, i)
 	}

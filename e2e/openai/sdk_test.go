@@ -94,6 +94,16 @@ func TestSameAsEngine(t *testing.T) {
 		tools := chat("call it now")
 		tools.Tools = []openai.ChatCompletionToolUnionParam{openai.ChatCompletionFunctionTool(openai.FunctionDefinitionParam{Name: "say", Parameters: openai.FunctionParameters{"type": "object"}})}
 		prompts["tools"] = tools
+		parallel := chat("call them all")
+		parallel.Tools = append(tools.Tools[:1:1], openai.ChatCompletionFunctionTool(openai.FunctionDefinitionParam{Name: "sing"}), openai.ChatCompletionFunctionTool(openai.FunctionDefinitionParam{Name: "dance"}))
+		parallel.ParallelToolCalls = openai.Bool(true)
+		prompts["parallel tools"] = parallel
+		full := chat("one two three")
+		full.Seed, full.User, full.Logprobs, full.TopLogprobs = openai.Int(5), openai.String("u"), openai.Bool(true), openai.Int(2)
+		full.Stop = openai.ChatCompletionNewParamsStopUnion{OfStringArray: []string{"x", "y"}}
+		full.Metadata = map[string]string{"a": "b"}
+		full.ReasoningEffort = "low"
+		prompts["many fields"] = full
 		parts := chat("")
 		parts.Messages = []openai.ChatCompletionMessageParamUnion{
 			openai.SystemMessage("be brief"),
