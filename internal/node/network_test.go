@@ -65,6 +65,8 @@ type testNet struct {
 	gateway   *httptest.Server
 	level0    bool
 	stopRole  func()          // the client's, and its book
+	tap       *wiretap        // hears what the proxy hears and says
+	ledgerDir string          // of the proxy; "" = a folder of its own
 	mode      api.Seal        // of the client where connections have no sessions; "" = off
 	sealed    *sealedNet      // nil: connections have no sessions, and nothing is sealed
 	contracts proxy.Contracts // of the clients; nil = everybody is rich
@@ -167,6 +169,9 @@ func (n *testNet) listen(addr string, peer cocoon.Role) tee.Listener {
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	if n.tap != nil {
+		return tappedListener{l, n.tap}
+	}
 	return l
 }
 
@@ -174,7 +179,10 @@ func (n *testNet) startProxy() {
 	n.t.Helper()
 	var err error
 	if n.book == nil {
-		if n.book, err = openLedger(context.Background(), n.t.TempDir(), cocoon.Address{Hash: [32]byte{9}}, n.log); err != nil {
+		if n.ledgerDir == "" {
+			n.ledgerDir = n.t.TempDir()
+		}
+		if n.book, err = openLedger(context.Background(), n.ledgerDir, cocoon.Address{Hash: [32]byte{9}}, n.log); err != nil {
 			n.t.Fatal(err)
 		}
 		book := n.book
