@@ -64,6 +64,7 @@ type testNet struct {
 	clientDir string
 	gateway   *httptest.Server
 	level0    bool
+	reference bool            // reference workers may serve
 	stopRole  func()          // the client's, and its book
 	tap       *wiretap        // hears what the proxy hears and says
 	ledgerDir string          // of the proxy; "" = a folder of its own
@@ -250,7 +251,7 @@ func (n *testNet) startClient() {
 		stop()
 		shut()
 	}
-	gw, err := api.New(api.Config{Backend: n.client, Seal: cfg.Seal, Logger: n.log})
+	gw, err := api.New(api.Config{Backend: n.client, Seal: cfg.Seal, Reference: n.reference, Logger: n.log})
 	if err != nil {
 		n.t.Fatal(err)
 	}
