@@ -474,6 +474,26 @@ func TestCanary(t *testing.T) {
 		ask(g, "POST", chatPath, good)
 		ask(g, "POST", chatPath, helloS)
 	}
+	for path, body := range map[string]string{
+		"/v1/responses":  `{"model":"words","input":[{"role":"user","content":[{"type":"` + canary + `"}]}],"instructions":"` + canary + `"}`,
+		"/v1/messages":   `{"model":"words","max_tokens":5,"messages":[{"role":"user","content":[{"type":"` + canary + `"}]}],"system":"` + canary + `"}`,
+		"/v1/embeddings": `{"model":"words","input":["` + canary + `",5]}`,
+	} {
+		for _, good := range []bool{false, true} {
+			if good {
+				body = strings.NewReplacer(`[{"type":"`+canary+`"}]`, `"`+canary+`"`, `",5]`, `"]`).Replace(body)
+			}
+			b.answer = b.says("application/json", `{"choices":"`+canary+`","data":"`+canary+`"}`)
+			w := ask(g, "POST", path, body, append(secretHeaders, "X-Api-Key", canary)...)
+			if w.Code != map[bool]int{false: 400, true: 502}[good] || strings.Contains(w.Body.String(), canary) {
+				t.Errorf("%s: %d %s", path, w.Code, w.Body)
+			}
+		}
+	}
+	b.answer = b.says("application/json", `{"text":5,"x":"`+canary+`"}`)
+	if w := askForm(g, "model", "words", "file", canary, "prompt", canary); w.Code != 502 || strings.Contains(w.Body.String(), canary) {
+		t.Errorf("form: %d %s", w.Code, w.Body)
+	}
 	b.answer = func(context.Context, *Call) (*Answer, error) { panic(canary) }
 	if w := ask(g, "POST", chatPath, good); w.Code != 500 {
 		t.Errorf("panic: %d", w.Code)
