@@ -55,9 +55,14 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 		param string
 		value json.RawMessage
 	}
-	chosen := map[string]choice{}
-	for name := range choiceFields {
-		param := choiceHeader(name)
+	var chosen map[string]choice // made where there is one: most calls choose nothing
+	choose := func(name string, c choice) {
+		if chosen == nil {
+			chosen = map[string]choice{}
+		}
+		chosen[name] = c
+	}
+	for name, param := range choiceHeaders {
 		values := header[param]
 		if len(values) == 0 {
 			continue
@@ -66,11 +71,11 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 		if !ok {
 			return openai.InvalidRequest(param, "The header '%s' must be one value.", param)
 		}
-		chosen[name] = choice{param, v}
+		choose(name, choice{param, v})
 	}
 	for _, name := range []string{"max_coefficient", "timeout"} {
 		if v, ok := o.Get(name); ok && kind(v) != 'n' {
-			chosen[name] = choice{name, v}
+			choose(name, choice{name, v})
 		}
 		o.Delete(name)
 	}
@@ -85,7 +90,7 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 				return openai.Unsupported(param, "There is no choice '%s'.", param)
 			}
 			if kind(v) != 'n' {
-				chosen[name] = choice{"cocoon." + name, v}
+				choose(name, choice{"cocoon." + name, v})
 			}
 		}
 	}
@@ -121,6 +126,15 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 func choiceHeader(name string) string {
 	return http.CanonicalHeaderKey(headerPrefix + strings.ReplaceAll(name, "_", "-"))
 }
+
+// choiceHeaders are the headers of all choices.
+var choiceHeaders = func() map[string]string {
+	all := map[string]string{}
+	for name := range choiceFields {
+		all[name] = choiceHeader(name)
+	}
+	return all
+}()
 
 // headerValue makes a header into the JSON that the field would hold.
 func headerValue(name string, values []string) (json.RawMessage, bool) {
