@@ -47,6 +47,10 @@ var (
 // explainWithin is how long a counter may be ahead of the receipts.
 const explainWithin = 10 * time.Second
 
+// askAfter is how long after a connection began, and after the end of a
+// request, its receipt is missed.
+const askAfter = time.Second
+
 // forgetAfter is how long after its end a request's receipt is asked for, and
 // maxAsked how many at a time.
 const (
@@ -66,6 +70,7 @@ type expected struct {
 	most    int64 // tokens that may be charged
 	charged int64
 	over    time.Time // when its answer ended; zero: not yet
+	early   []byte    // the proxy's part, which came before the answer was read
 }
 
 // books are the receipts of one client contract: the chain of charges.
@@ -142,8 +147,19 @@ func (s *session) served(hop cocoon.RequestID, signed []byte, w *receipt.WorkerP
 	}
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
-	if e := s.books.expected[hop]; e != nil {
-		e.worker, e.part, e.charged = signed, w, charged
+	e := s.books.expected[hop]
+	if e == nil {
+		return
+	}
+	e.worker, e.part, e.charged = signed, w, charged
+	s.catchUp(hop, e)
+}
+
+// catchUp takes a proxy's part that came early; the lock is held.
+func (s *session) catchUp(hop cocoon.RequestID, e *expected) {
+	if b := e.early; b != nil {
+		e.early = nil
+		go s.receipt(s.ctx, hop, b, nil)
 	}
 }
 
@@ -160,6 +176,7 @@ func (s *session) over(hop cocoon.RequestID, chargeable bool) {
 		return
 	}
 	e.over = time.Now()
+	s.catchUp(hop, e)
 	if !chargeable || e.part != nil && e.charged == 0 {
 		delete(s.books.expected, hop)
 	}
@@ -203,6 +220,12 @@ func (s *session) takeReceipt(ctx context.Context, hop cocoon.RequestID, b, work
 	}
 	if p.RequestID != e.id {
 		return fmt.Errorf("%w: it names another request", ErrProxyPart)
+	}
+	if e.sealing != nil && e.part == nil && len(worker) == 0 && e.over.IsZero() {
+		// Whoever reads the answer has not come to its end, where the worker's
+		// part stands.
+		e.early = b
+		return nil
 	}
 	if err := e.check(p, worker, s.snap.Params.PricePerToken); err != nil {
 		return fmt.Errorf("%w: %w", ErrProxyPart, err)
@@ -330,7 +353,7 @@ func (s *session) explain(ctx context.Context) error {
 		case e.over.IsZero():
 		case ended > forgetAfter:
 			delete(b.expected, hop)
-		case ended > time.Second && len(missing) < maxAsked:
+		case ended > askAfter/2 && len(missing) < maxAsked:
 			missing = append(missing, ask{hop, e.id})
 		}
 		running = running || e.over.IsZero()

@@ -122,6 +122,11 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 			s.c.log.Warn("charges of an earlier run have no receipt here", "proxy", s.peer.Addr)
 		}
 	}
+	if s.books != nil {
+		// Receipts that an earlier connection did not bring are asked for at once.
+		soon := time.AfterFunc(askAfter, func() { _ = s.explain(ctx) })
+		defer soon.Stop()
+	}
 	s.c.add(s)
 	ready()
 	for {

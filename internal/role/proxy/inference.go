@@ -132,7 +132,7 @@ func (s *clientSession) begin(q *schema.ClientRunQueryEx) {
 		}
 		s.active--
 		s.mu.Unlock()
-		r.sendPart(ctx)
+		r.sendPart()
 	}()
 }
 

@@ -215,16 +215,18 @@ const partWait = 5 * time.Second
 
 // sendPart sends the proxy's part of the receipt behind the answer, once it is
 // logged. A client that misses it asks for it.
-func (r *inference) sendPart(ctx context.Context) {
+func (r *inference) sendPart() {
 	p := r.s.p
 	if p.cfg.Receipts == nil || r.charged == 0 || r.s.mux.Level() < wire.Level1 {
 		return
 	}
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), partWait)
+	ctx, stop := context.WithTimeout(r.s.ctx, partWait)
 	defer stop()
 	b, err := p.cfg.Receipts.Part(ctx, r.receiptID())
 	if err != nil {
-		p.log.Warn("a receipt is late", "err", err)
+		if r.s.ctx.Err() == nil {
+			p.log.Warn("a receipt is late", "err", err)
+		}
 		return
 	}
 	m := &schema.CocoonReceipt{RequestID: r.id, Part: b}
