@@ -108,7 +108,7 @@ Start here:  cocoon up        the whole network on this machine, simulated
 		a.roleCommand("proxy", "A proxy: picks workers and keeps the accounts"),
 		a.roleCommand("worker", "A worker: runs a model on an engine"),
 		a.chatCommand(), a.modelsCommand(), a.workersCommand(), a.statusCommand(), a.verifyCommand(),
-		a.walletCommand(), a.rootContractCommand(), a.measureCommand(), a.engineCommand(), a.versionCommand(),
+		a.walletCommand(), a.channelCommand(), a.rootContractCommand(), a.measureCommand(), a.engineCommand(), a.versionCommand(),
 	)
 	root.AddCommand(a.extraCommands()...)
 	for _, c := range root.Commands() {

@@ -23,17 +23,8 @@ type statusReport struct {
 	Gateway   string        `json:"gateway"`
 	Simulated bool          `json:"simulated"`
 	Children  []childReport `json:"children"`
-	money
-}
-
-// money is what was paid and where it is: paid = kept + earned + pending,
-// gas apart.
-type money struct {
-	Paid    coins.Nano `json:"paid_nano"`    // charged to clients
-	Kept    coins.Nano `json:"kept_nano"`    // the proxy's commission
-	Earned  coins.Nano `json:"earned_nano"`  // the workers' part
-	Pending coins.Nano `json:"pending_nano"` // charged, not yet committed
-	Gas     coins.Nano `json:"gas_nano"`     // chain fees
+	// paid = kept + earned + pending, gas apart.
+	node.Money
 }
 
 type childReport struct {
@@ -100,23 +91,24 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 		}
 		r.Children = append(r.Children, cr)
 	}
-	return r, r.count()
+	return r, r.count(ctx)
 }
 
-// count adds up the money from the proxies' books.
-func (r *statusReport) count() error {
+// count adds up the money of all processes that answer.
+func (r *statusReport) count(ctx context.Context) error {
 	for _, c := range r.Children {
-		if c.proxy == nil || !c.Alive {
+		if c.Status == "" || !c.Alive {
 			continue
 		}
-		paid, earned, pending, err := c.proxy.Money()
+		m, err := node.ReadMoney(ctx, c.Status)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", c.Name, err)
 		}
-		r.Paid += paid
-		r.Earned += earned
-		r.Pending += pending
-		r.Kept += paid - earned - pending
+		r.Paid += m.Paid
+		r.Kept += m.Kept
+		r.Earned += m.Earned
+		r.Pending += m.Pending
+		r.Gas += m.Gas
 	}
 	return nil
 }
@@ -171,7 +163,7 @@ func (r *statusReport) print(out io.Writer) error {
 		}
 		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n", c.Name, c.Pid, state, queries, failed, c.Restarts)
 	}
-	fmt.Fprintf(w, "\npaid\t%s\n  to workers\t%s\n  kept by proxies\t%s\n  pending\t%s\n", r.Paid, r.Earned, r.Kept, r.Pending)
+	fmt.Fprintf(w, "\npaid\t%s\n  to workers\t%s\n  kept by proxies\t%s\n  pending\t%s\nchain fees\t%s\n", r.Paid, r.Earned, r.Kept, r.Pending, r.Gas)
 	for _, c := range r.Children {
 		for _, p := range c.Suspended {
 			fmt.Fprintf(w, "\nSUSPENDED  proxy %s, since %s: it counts %d tokens (%s) that no request of %s explains.\n  %s.\n",

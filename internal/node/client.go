@@ -83,18 +83,22 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	parts := ch.parts()
-	var settler *settle.Client
+	var d *desk
 	if ch.real() {
 		w, err := ch.wallet(c, owner, log)
 		if err != nil {
 			return err
 		}
-		if settler, err = newClientSettler(c, ch, w, book, secret, suspended, log); err != nil {
+		settler, err := newClientSettler(c, ch, w, book, secret, suspended, log)
+		if err != nil {
+			return err
+		}
+		if d, err = newDesk(c, ch, w, settler, book.Contracts, log); err != nil {
 			return err
 		}
 		// The owner of a client contract is the node wallet, not the person's.
 		cfg.Owner, cfg.Registrar = w.Address(), settler
-		parts = append(parts, settler.Run)
+		parts = append(parts, settler.Run, d.gas.run)
 	}
 	cl, err := client.New(cfg)
 	if err != nil {
@@ -127,12 +131,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 				return errors.New("no proxy is connected")
 			}
 			return nil
-		}, func(ctx context.Context) error {
-			if settler == nil {
-				return errNoChain
-			}
-			return settler.Settle(ctx)
-		})
+		}, d)
 		if err != nil {
 			return err
 		}

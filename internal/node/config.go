@@ -16,6 +16,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -282,6 +283,22 @@ func Load(role, path string, environ []string) (*Config, error) {
 	}
 	c.Reread = func() (*Config, error) { return Load(role, path, environ) }
 	return &c, nil
+}
+
+// LoadAny reads a configuration file of whatever role it is for.
+func LoadAny(path string, environ []string) (*Config, error) {
+	b, err := readSmall(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	var which struct{ Role string }
+	if _, err := toml.NewDecoder(bytes.NewReader(b)).Decode(&which); err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	if !slices.Contains([]string{"client", "proxy", "worker"}, which.Role) {
+		return nil, fmt.Errorf("configuration %s: role %q is not client, proxy or worker", path, which.Role)
+	}
+	return Load(which.Role, path, environ)
 }
 
 // keyLine names the line on which a file first holds a key or its table, since

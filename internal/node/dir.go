@@ -38,7 +38,8 @@ type Child struct {
 	Name string `json:"name"`
 	Role string `json:"role"`
 	Pid  int    `json:"pid"`
-	// Status is the base address of its health and /jsonstats.
+	// Status is the base address of its health and /jsonstats; "" for the
+	// chain, which has none.
 	Status   string `json:"status"`
 	Restarts int    `json:"restarts"`
 }

@@ -1,13 +1,16 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +22,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 	"github.com/cocoon-network/cocoon/internal/money/ledger"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/proxy"
@@ -51,6 +55,7 @@ type proxyHost struct {
 	proxy   *proxy.Proxy // nil while the contract is not ready
 	settler *settle.Proxy
 	waiting error // why proxy is nil
+	books   map[cocoon.Address]*contractBook
 	old     sync.WaitGroup
 }
 
@@ -66,7 +71,7 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 	if c.Runtime.KeyFile == "" {
 		return errors.New("configuration: runtime.key_file is missing: set the file with the proxy's contract key")
 	}
-	h := &proxyHost{cfg: c, log: log, owner: owner, waiting: errors.New("starting")}
+	h := &proxyHost{cfg: c, log: log, owner: owner, waiting: errors.New("starting"), books: map[cocoon.Address]*contractBook{}}
 	if h.key, err = c.keys.walletKey(useContractKey, c.Runtime.KeyFile); err != nil {
 		return fmt.Errorf("configuration: runtime.key_file: %w", err)
 	}
@@ -115,8 +120,16 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 	}
 	log.Info("proxy listens", "workers", workersAddr, "clients", clientsAddr)
 	parts := append(h.chain.parts(), h.run)
+	var d *desk
+	if h.chain.real() {
+		d = &desk{chain: h.chain.client, wallet: h.wallet, party: h.party, channels: h.channels, books: h.money}
+		if d.gas, err = openGas(h.chain, c.Runtime.Dir, h.accounts, log); err != nil {
+			return err
+		}
+		parts = append(parts, d.gas.run)
+	}
 	if c.Runtime.Status != "" {
-		status, err := statusPart(c, ls, h.stats, h.ready, h.settle, page{bundlesPath, h.bundles})
+		status, err := statusPart(c, ls, h.stats, h.ready, d, page{bundlesPath, h.bundles})
 		if err != nil {
 			return err
 		}
@@ -325,12 +338,18 @@ func (h *proxyHost) retireOthers(ctx context.Context, current cocoon.Address) er
 }
 
 func (h *proxyHost) newSettler(terms *registry.Snapshot, l *ledger.Ledger, contract cocoon.Address, retire bool, idle func(cocoon.Address) bool) (*settle.Proxy, error) {
-	return settle.NewProxy(settle.ProxyConfig{
+	s, err := settle.NewProxy(settle.ProxyConfig{
 		Config: h.chain.settling(h.cfg, h.wallet, h.log),
 		Policy: settle.ProxyPolicy{MarkEvery: time.Duration(h.cfg.Runtime.MarkEvery * float64(time.Second))},
 		Terms:  terms, Ledger: l, Signer: keySigner{h.key}, Key: h.key.Public(), Owner: h.owner, Contract: contract,
 		Retire: retire, Idle: idle,
 	})
+	if err == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.books[contract] = &contractBook{s, l}
+	}
+	return s, err
 }
 
 func (h *proxyHost) set(p *proxy.Proxy, s *settle.Proxy, waiting error) {
@@ -345,7 +364,7 @@ func (h *proxyHost) now() (*proxy.Proxy, *settle.Proxy, error) {
 	return h.proxy, h.settler, h.waiting
 }
 
-// stats, ready and settle are what the status server asks.
+// stats, ready and bundles are what the status server asks.
 
 func (h *proxyHost) stats() any {
 	p, _, waiting := h.now()
@@ -368,12 +387,67 @@ func (h *proxyHost) ready() error {
 	return waiting
 }
 
-func (h *proxyHost) settle(ctx context.Context) error {
-	_, s, _ := h.now()
+// contractBook is what is known of one proxy contract, whether it is served,
+// being closed or closed.
+type contractBook struct {
+	settler *settle.Proxy
+	ledger  *ledger.Ledger // readable after its close, too
+}
+
+// party is who takes orders: the settler of the contract that is served, or
+// would be.
+func (h *proxyHost) party() (settler, error) {
+	_, s, waiting := h.now()
 	if s == nil {
-		return errNoChain
+		return nil, fmt.Errorf("the proxy has no contract now: %w", waiting)
 	}
-	return s.Settle(ctx)
+	return s, nil
+}
+
+func (h *proxyHost) allBooks() []*contractBook {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.books))
+}
+
+func (h *proxyHost) channels(ctx context.Context) ([]settle.Channel, error) {
+	out := []settle.Channel{}
+	for _, b := range h.allBooks() {
+		list, err := b.settler.Channels(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	slices.SortFunc(out, func(a, b settle.Channel) int { return cmp.Compare(b.ParamsVersion, a.ParamsVersion) })
+	return out, nil
+}
+
+// money adds up the books of all contracts, each at its own price.
+func (h *proxyHost) money() Books {
+	var all Books
+	for _, b := range h.allBooks() {
+		price, fee, known := b.settler.Prices()
+		if !known {
+			continue // the chain has not told the terms of an old contract yet
+		}
+		used, paid := b.ledger.Totals().Used, int64(0)
+		for _, w := range b.ledger.Workers() {
+			paid += w.Paid
+		}
+		all.Paid += pricing.Amount(used, price)
+		all.Earned += pricing.Amount(paid, fee)
+		all.Kept += pricing.Amount(paid, price) - pricing.Amount(paid, fee)
+		all.Pending += pricing.Amount(used, price) - pricing.Amount(paid, price)
+	}
+	return all
+}
+
+// accounts are the wallet and all contracts.
+func (h *proxyHost) accounts() []cocoon.Address {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append(slices.Collect(maps.Keys(h.books)), h.wallet.Address())
 }
 
 // errNoChain says that there is nothing to settle on.

@@ -3,11 +3,9 @@ package node
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -20,9 +18,9 @@ import (
 // statusPart serves a role's state for people and programs: /jsonstats (spec
 // network-protocol 10.1), /healthz and /readyz. Nothing in it is secret, yet
 // only names of this machine are answered to, so that no web page elsewhere
-// reads it through a browser. What moves money, /control/settle, asks for the
-// secret in the role's folder.
-func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, settle func(context.Context) error, more ...page) (func(context.Context) error, error) {
+// reads it through a browser. What moves money, /control/channel, asks for the
+// secret in the role's folder. d is nil where no chain is.
+func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, d *desk, more ...page) (func(context.Context) error, error) {
 	secret, err := controlSecret(c.Runtime.Dir)
 	if err != nil {
 		return nil, err
@@ -52,17 +50,7 @@ func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, 
 		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
-	mux.HandleFunc("POST /control/settle", func(w http.ResponseWriter, r *http.Request) {
-		if subtle.ConstantTimeCompare([]byte(r.Header.Get(controlHeader)), []byte(secret)) != 1 {
-			http.Error(w, "the control secret is missing or wrong", http.StatusForbidden)
-			return
-		}
-		if err := settle(r.Context()); err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
-		_, _ = w.Write([]byte("settled\n"))
-	})
+	d.serve(mux, secret)
 	srv := &http.Server{Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
 	return func(ctx context.Context) error { return serveHTTP(ctx, srv, ln, time.Second) }, nil
 }
@@ -99,33 +87,6 @@ func controlSecret(dir string) (string, error) {
 	}
 	text := hex.EncodeToString(raw[:])
 	return text, writeFile(path, []byte(text), 0o600)
-}
-
-// Settle asks a running role to settle now: dir is its folder, status its
-// status address. It returns when the chain has everything.
-func Settle(ctx context.Context, dir, status string) error {
-	secret, err := controlSecret(dir)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, status+"/control/settle", nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set(controlHeader, secret)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(string(b))
-	}
-	return nil
 }
 
 // localOnly answers to host names that cannot be rebound: addresses and

@@ -30,6 +30,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/engine/demo"
+	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
 )
 
@@ -479,7 +480,7 @@ func (n *network) settle() {
 		if c.role != "proxy" {
 			continue
 		}
-		if err := Settle(ctx, n.path(c.name), "http://"+c.addr("status")); err != nil {
+		if _, err := OrderChannel(ctx, n.path(c.name), "http://"+c.addr("status"), ChannelOrder{Verb: settle.OrderSettle, Execute: true}); err != nil {
 			n.cfg.Progress("not settled: %v; it will be after the next start", err)
 		}
 	}
@@ -507,7 +508,11 @@ func (n *network) snapshot() State {
 	s.Children = nil
 	for _, c := range n.children {
 		pid, restarts := c.now()
-		s.Children = append(s.Children, Child{Name: c.name, Role: c.role, Pid: pid, Status: "http://" + c.addr("status"), Restarts: restarts})
+		child := Child{Name: c.name, Role: c.role, Pid: pid, Restarts: restarts}
+		if addr := c.addr("status"); addr != "" {
+			child.Status = "http://" + addr
+		}
+		s.Children = append(s.Children, child)
 	}
 	return s
 }

@@ -57,18 +57,21 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		cfg.Sealer, cfg.Sign, cfg.Block = l1.sealer, l1.issuer.Sign, ch.block
 	}
 	parts := ch.parts()
-	var settler *settle.Worker
+	var d *desk
 	if ch.real() {
 		pays, err := ch.wallet(c, owner, log)
 		if err != nil {
 			return err
 		}
-		settler, err = settle.NewWorker(settle.WorkerConfig{Config: ch.settling(c, pays, log), Source: ch, Views: book, Owner: owner})
+		settler, err := settle.NewWorker(settle.WorkerConfig{Config: ch.settling(c, pays, log), Source: ch, Views: book, Owner: owner})
 		if err != nil {
 			return err
 		}
+		if d, err = newDesk(c, ch, pays, settler, book.Contracts, log); err != nil {
+			return err
+		}
 		cfg.Channel = settler.Track
-		parts = append(parts, settler.Run)
+		parts = append(parts, settler.Run, d.gas.run)
 	}
 	w, err := worker.New(cfg)
 	if err != nil {
@@ -93,12 +96,7 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 				return errors.New("no proxy is connected")
 			}
 			return nil
-		}, func(ctx context.Context) error {
-			if settler == nil {
-				return errNoChain
-			}
-			return settler.Settle(ctx)
-		})
+		}, d)
 		if err != nil {
 			return err
 		}

@@ -32,11 +32,12 @@ type Transaction struct {
 	// ActionCode what its actions did.
 	Computed             bool
 	ExitCode, ActionCode int32
-	Fees                 coins.Nano
-	In                   *Message
-	Out                  []Message
-	prevLT               uint64
-	prevHash             [32]byte
+	// Fees are the chain's, without what sent messages pay for their way.
+	Fees     coins.Nano
+	In       *Message
+	Out      []Message
+	prevLT   uint64
+	prevHash [32]byte
 }
 
 // Message is an inbound or outbound message of a transaction.
@@ -50,6 +51,7 @@ type Message struct {
 	External     bool
 	Source, Dest cocoon.Address
 	Value        coins.Nano
+	ForwardFee   coins.Nano // paid by the sender for the way
 	Bounced      bool
 	LT           uint64
 }
@@ -192,6 +194,11 @@ func readMessage(m *tlb.Message) (Message, error) {
 			out.Value = nano(v)
 		} else {
 			return Message{}, fmt.Errorf("value %s does not fit 64 bits", v)
+		}
+		if v := msg.FwdFee.Nano(); v.IsUint64() {
+			out.ForwardFee = nano(v)
+		} else {
+			return Message{}, fmt.Errorf("forward fee %s does not fit 64 bits", v)
 		}
 	case *tlb.ExternalMessageIn:
 		out.Dest = ourAddress(msg.DstAddr)

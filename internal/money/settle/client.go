@@ -138,55 +138,19 @@ func (c *Client) Register(ctx context.Context, proxy, contract cocoon.Address, n
 // returns when it is there. It fails if the proxy contract is not open, as the
 // money would be of no use then.
 func (c *Client) TopUp(ctx context.Context, contract cocoon.Address, amount coins.Nano) error {
-	s, err := c.look(ctx, contract)
-	if err != nil {
-		return err
-	}
-	if s.State != bindings.Open {
-		return fmt.Errorf("client contract %v is %v", contract, s.State)
-	}
-	acc, err := c.chain.Account(ctx, s.Proxy)
-	if err != nil {
-		return err
-	}
-	proxy, err := bindings.DecodeProxy(acc.Data)
-	if err != nil {
-		return err
-	}
-	if proxy.State != bindings.Open {
-		return fmt.Errorf("%w: it is %v", ErrProxyClosed, proxy.State)
-	}
-	value, err := amount.Add(clientValue)
-	if err != nil {
-		return err
-	}
-	return c.perform(ctx, c, Action{Kind: TopUp, To: contract, Value: value, Amount: amount})
+	return c.Do(ctx, Order{Verb: OrderTopUp, Contract: contract, Amount: amount})
 }
 
 // Withdraw takes what is above the stake out of a client contract and returns
 // when the contract has let it go.
 func (c *Client) Withdraw(ctx context.Context, contract cocoon.Address) error {
-	s, err := c.look(ctx, contract)
-	if err != nil {
-		return err
-	}
-	if s.State != bindings.Open || s.Balance <= s.Stake {
-		return fmt.Errorf("nothing can be withdrawn: client contract %v is %v with %v, of which %v are its stake", contract, s.State, s.Balance, s.Stake)
-	}
-	return c.perform(ctx, c, Action{Kind: Withdraw, To: contract, Value: clientValue, Amount: s.Balance - s.Stake})
+	return c.Do(ctx, Order{Verb: OrderWithdraw, Contract: contract})
 }
 
 // IncreaseStake raises the part of the balance that stays in the contract, and
 // with it what may be used before a charge on chain.
 func (c *Client) IncreaseStake(ctx context.Context, contract cocoon.Address, stake coins.Nano) error {
-	s, err := c.look(ctx, contract)
-	if err != nil {
-		return err
-	}
-	if stake <= s.Stake {
-		return fmt.Errorf("the stake of %v is %v already", contract, s.Stake)
-	}
-	return c.perform(ctx, c, Action{Kind: IncreaseStake, To: contract, Value: clientValue, Amount: stake})
+	return c.Do(ctx, Order{Verb: OrderStake, Contract: contract, Amount: stake})
 }
 
 // ForceRefund takes the second step of a refund, once its delay has passed,

@@ -7,13 +7,13 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/access"
 )
 
-// history calls visit with every transaction of a proven account state that
+// History calls visit with every transaction of a proven account state that
 // is later than since, oldest first, however many there are: anybody can send
 // a contract messages while its owner is away. The chain reads only so many at
 // a time, back from a known one, so the way back is cut into windows first;
 // each begins with the transaction, known by its hash, that ends the one
 // before it.
-func history(ctx context.Context, chain Chain, acc access.Account, since uint64, visit func(access.Transaction) error) error {
+func History(ctx context.Context, chain Chain, acc access.Account, since uint64, visit func(access.Transaction) error) error {
 	var newer []access.Account // the ends of the windows after the present one
 	end := acc
 	for end.LastTxLT > since {

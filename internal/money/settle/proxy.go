@@ -13,6 +13,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
 	"github.com/cocoon-network/cocoon/internal/money/ledger"
 )
 
@@ -64,12 +65,16 @@ type Proxy struct {
 	stateMu    sync.Mutex
 	retire     bool
 	finished   bool
+	prices     *prices
 	fatal      error // the ledger and the chain contradict one another
 	ready      error
 	registered map[registration]bool
 	order      []registration
 	arrival    chan struct{} // closed and replaced when registered grows
 }
+
+// prices are what a token costs and what a worker gets of it.
+type prices struct{ price, fee coins.Nano }
 
 // ownerContracts are the addresses derived for one owner.
 type ownerContracts struct{ client, worker cocoon.Address }
@@ -125,6 +130,21 @@ func (p *Proxy) Finished() bool {
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
 	return p.finished
+}
+
+// Prices returns the price of a token under this contract and the part of it
+// that is the worker's. known is false for an old contract until the chain told
+// its terms.
+func (p *Proxy) Prices() (price, fee coins.Nano, known bool) {
+	if t := p.cfg.Terms; t != nil {
+		return t.Params.PricePerToken, t.Params.WorkerFeePerToken, true
+	}
+	p.stateMu.Lock()
+	defer p.stateMu.Unlock()
+	if p.prices == nil {
+		return 0, 0, false
+	}
+	return p.prices.price, p.prices.fee, true
 }
 
 type hurried struct{ *Proxy }
@@ -236,7 +256,7 @@ func (p *Proxy) sync(ctx context.Context) error {
 	if p.terms == nil {
 		p.terms = &registry.Snapshot{Root: p.storage.Root, Params: p.storage.Params}
 	}
-	err = history(ctx, p.chain, acc, p.cfg.Ledger.Position().LT, func(tx access.Transaction) error {
+	err = History(ctx, p.chain, acc, p.cfg.Ledger.Position().LT, func(tx access.Transaction) error {
 		if err := p.read(ctx, tx); err != nil {
 			return err
 		}
@@ -252,6 +272,7 @@ func (p *Proxy) sync(ctx context.Context) error {
 	p.stateMu.Lock()
 	defer p.stateMu.Unlock()
 	p.finished = p.storage.State == bindings.Closed
+	p.prices = &prices{p.storage.Params.PricePerToken, p.storage.Params.WorkerFeePerToken}
 	switch {
 	case p.retire:
 		p.ready = fmt.Errorf("%w: it is being retired", ErrProxyClosed)

@@ -451,7 +451,7 @@ func TestHistory(t *testing.T) {
 			since, all = all[skip-1].LT, all[skip:]
 		}
 		seen := 0
-		err = history(t.Context(), c, acc, since, func(tx access.Transaction) error {
+		err = History(t.Context(), c, acc, since, func(tx access.Transaction) error {
 			if seen >= len(all) || tx.LT != all[seen].LT {
 				t.Fatalf("%d transactions: the %dth is of %d", n, seen, tx.LT)
 			}

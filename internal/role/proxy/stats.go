@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"github.com/cocoon-network/cocoon/internal/money/coins"
 	"github.com/cocoon-network/cocoon/internal/role"
 )
 
@@ -87,18 +86,4 @@ func (p *Proxy) Stats() Stats {
 		})
 	}
 	return st
-}
-
-// Money is what the charges come to: paid is what clients were charged,
-// earned what workers were paid on chain of it, pending what is not settled.
-// The rest is the proxy's.
-func (s *Stats) Money() (paid, earned, pending coins.Nano, err error) {
-	if paid, err = coins.Nano(s.Price).Times(s.Charged); err != nil {
-		return
-	}
-	if earned, err = coins.Nano(s.Fee).Times(s.Paid); err != nil {
-		return
-	}
-	pending, err = coins.Nano(s.Price).Times(s.Charged - s.Paid)
-	return
 }

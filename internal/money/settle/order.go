@@ -1,0 +1,516 @@
+package settle
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/chain/wallet"
+	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
+)
+
+// Verb is what an owner may ask for.
+type Verb string
+
+// The verbs.
+const (
+	OrderSettle   Verb = "settle"   // all: whatever is due
+	OrderTopUp    Verb = "top-up"   // client
+	OrderWithdraw Verb = "withdraw" // client: what is above the stake; proxy: its earnings
+	OrderStake    Verb = "stake"    // client: to Amount; proxy: by Amount
+	OrderClose    Verb = "close"    // client and proxy
+)
+
+// Order is what an owner asks for on top of the policy.
+type Order struct {
+	Verb Verb
+	// Contract is the contract meant; zero = the only one there is.
+	Contract cocoon.Address
+	Amount   coins.Nano // TopUp and Stake
+	// Force makes a client that is closing take what the proxy's stake covers,
+	// although the rest is lost.
+	Force bool
+}
+
+// ErrNothing says that an order has nothing to do.
+var ErrNothing = errors.New("nothing to do")
+
+// Plan is what an order would send now.
+type Plan struct {
+	Actions []Action
+	// Messages are those of the actions. A mark is not among them: drawing one
+	// is an act already, and it costs next to nothing.
+	Messages []wallet.Message
+	// Notes say what follows from it.
+	Notes []string
+}
+
+// Channel is one contract as its owner sees it. Which amounts mean something
+// depends on Kind.
+type Channel struct {
+	Kind     string         `json:"kind"` // client, worker or proxy
+	Contract cocoon.Address `json:"contract"`
+	Proxy    cocoon.Address `json:"proxy"`
+	State    string         `json:"state"` // not deployed, open, closing, closed
+	// UnlockAt is the end of a closing contract's delay.
+	UnlockAt      *time.Time `json:"unlock_at,omitempty"`
+	ParamsVersion uint32     `json:"params_version"`
+	Price         coins.Nano `json:"price_nano"` // of a token: what is charged, or paid to a worker
+	// Balance is a client's money in the contract, a proxy's whole pool.
+	Balance  coins.Nano `json:"balance_nano"`
+	Stake    coins.Nano `json:"stake_nano"`
+	Earnings coins.Nano `json:"earnings_nano"` // a proxy's, to be withdrawn
+	// Settled is what the chain has: charged to a client, paid to workers. Due
+	// is what is known beyond that.
+	SettledTokens int64      `json:"settled_tokens"`
+	Settled       coins.Nano `json:"settled_nano"`
+	Due           coins.Nano `json:"due_nano"`
+	// Payable is what a proxy owes its workers.
+	Payable coins.Nano `json:"payable_nano"`
+}
+
+const notDeployed = "not deployed"
+
+func unlock(state bindings.State, at uint32) *time.Time {
+	if state != bindings.Closing {
+		return nil
+	}
+	t := time.Unix(int64(at), 0).UTC()
+	return &t
+}
+
+// preview plans a party's round and builds its messages, without sending.
+func (a *agent) preview(ctx context.Context, p party) (Plan, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	actions, err := p.plan(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	return a.planOfLocked(ctx, p, actions)
+}
+
+func (a *agent) planOf(ctx context.Context, p party, act Action) (Plan, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.planOfLocked(ctx, p, []Action{act})
+}
+
+func (a *agent) planOfLocked(ctx context.Context, p party, actions []Action) (Plan, error) {
+	var out Plan
+	for _, act := range actions {
+		if act.Kind == Mark {
+			continue
+		}
+		m, err := p.message(ctx, act)
+		if err != nil {
+			return out, fmt.Errorf("%v: %w", act, err)
+		}
+		if m != nil {
+			out.Actions, out.Messages = append(out.Actions, act), append(out.Messages, *m)
+		}
+	}
+	return out, nil
+}
+
+// unknown refuses a verb.
+func unknown(v Verb, who, can string) error {
+	return fmt.Errorf("a %s cannot %s: %s", who, v, can)
+}
+
+// Channels implements what `cocoon channel` asks a client for.
+func (c *Client) Channels(ctx context.Context) ([]Channel, error) {
+	c.stateMu.Lock()
+	known := map[cocoon.Address]cocoon.Address{}
+	for _, contract := range c.cfg.Views.Contracts() {
+		known[contract] = cocoon.Address{}
+	}
+	for contract, proxy := range c.wanted {
+		known[contract] = proxy
+	}
+	c.stateMu.Unlock()
+	out := []Channel{}
+	for contract, proxy := range known {
+		ch := Channel{Kind: "client", Contract: contract, Proxy: proxy, State: notDeployed}
+		s, err := c.look(ctx, contract)
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return nil, fmt.Errorf("client contract %v: %w", contract, err)
+		default:
+			price := s.Params.PricePerToken
+			ch.Proxy, ch.State, ch.UnlockAt = s.Proxy, s.State.String(), unlock(s.State, s.UnlockAt)
+			ch.ParamsVersion, ch.Price, ch.Balance, ch.Stake = s.Params.ParamsVersion, price, s.Balance, s.Stake
+			ch.SettledTokens = int64(min(s.Tokens, 1<<63-1))
+			ch.Settled = pricing.Amount(ch.SettledTokens, price)
+			if s.State != bindings.Closed {
+				ch.Due = pricing.Amount(c.cfg.Views.View(contract).Heard().Used-ch.SettledTokens, price)
+			}
+		}
+		out = append(out, ch)
+	}
+	newestFirst(out)
+	return out, nil
+}
+
+// newestFirst orders contracts by the parameters they were made under.
+func newestFirst(list []Channel) {
+	slices.SortFunc(list, func(a, b Channel) int {
+		return cmp.Or(cmp.Compare(b.ParamsVersion, a.ParamsVersion), cmp.Compare(a.Contract.Raw(), b.Contract.Raw()))
+	})
+}
+
+// pick returns the contract an order is for.
+func (c *Client) pick(ctx context.Context, o Order) (cocoon.Address, error) {
+	if o.Contract != (cocoon.Address{}) {
+		return o.Contract, nil
+	}
+	all, err := c.Channels(ctx)
+	if err != nil {
+		return cocoon.Address{}, err
+	}
+	var usable []Channel
+	for _, ch := range all {
+		if ch.State == bindings.Open.String() || o.Verb == OrderClose && ch.State == bindings.Closing.String() {
+			usable = append(usable, ch)
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return cocoon.Address{}, fmt.Errorf("%w: this client has none yet; it gets one when it connects to a proxy with a budget (runtime.budget)", ErrNotFound)
+	case len(usable) == 0:
+		return cocoon.Address{}, fmt.Errorf("client contract %v is %s; an open one is needed", all[0].Contract, all[0].State)
+	case len(usable) > 1:
+		return cocoon.Address{}, fmt.Errorf("this client has %d contracts: name one with --contract", len(usable))
+	}
+	return usable[0].Contract, nil
+}
+
+// Plan says what Do would send.
+func (c *Client) Plan(ctx context.Context, o Order) (Plan, error) {
+	if o.Verb == OrderSettle {
+		return c.preview(ctx, hurriedClient{c})
+	}
+	act, notes, err := c.action(ctx, o)
+	if err != nil {
+		return Plan{}, err
+	}
+	p, err := c.planOf(ctx, c, act)
+	p.Notes = notes
+	return p, err
+}
+
+// Do carries out an order and returns when the chain has it.
+func (c *Client) Do(ctx context.Context, o Order) error {
+	if o.Verb == OrderSettle {
+		return c.Settle(ctx)
+	}
+	act, _, err := c.action(ctx, o)
+	if err != nil {
+		return err
+	}
+	return c.perform(ctx, c, act)
+}
+
+// action checks an order against proven state.
+func (c *Client) action(ctx context.Context, o Order) (Action, []string, error) {
+	contract, err := c.pick(ctx, o)
+	if err != nil {
+		return Action{}, nil, err
+	}
+	s, err := c.look(ctx, contract)
+	if err != nil {
+		return Action{}, nil, err
+	}
+	switch o.Verb {
+	case OrderTopUp:
+		act, err := c.topUp(ctx, contract, s, o.Amount)
+		return act, nil, err
+	case OrderWithdraw:
+		act, err := withdrawal(contract, s)
+		return act, []string{"it goes to the node wallet; the stake stays"}, err
+	case OrderStake:
+		act, err := stakeOf(contract, s, o.Amount)
+		note := "the stake stays in the contract until it is closed"
+		if s.Balance < o.Amount {
+			note += fmt.Sprintf("; the contract holds %v, so that it needs a top-up as well", s.Balance)
+		}
+		return act, []string{note}, err
+	case OrderClose:
+		return c.closing(ctx, contract, s, o.Force)
+	}
+	return Action{}, nil, unknown(o.Verb, "client", "it can settle, top-up, withdraw, stake and close")
+}
+
+func (c *Client) topUp(ctx context.Context, contract cocoon.Address, s *bindings.ClientStorage, amount coins.Nano) (Action, error) {
+	if amount == 0 {
+		return Action{}, fmt.Errorf("%w: the amount is 0", ErrNothing)
+	}
+	if s.State != bindings.Open {
+		return Action{}, fmt.Errorf("client contract %v is %v", contract, s.State)
+	}
+	acc, err := c.chain.Account(ctx, s.Proxy)
+	if err != nil {
+		return Action{}, err
+	}
+	proxy, err := bindings.DecodeProxy(acc.Data)
+	if err != nil {
+		return Action{}, err
+	}
+	if proxy.State != bindings.Open {
+		return Action{}, fmt.Errorf("%w: it is %v", ErrProxyClosed, proxy.State)
+	}
+	value, err := amount.Add(clientValue)
+	if err != nil {
+		return Action{}, fmt.Errorf("top-up of %v: %w", amount, err)
+	}
+	if _, err := s.Balance.Add(amount); err != nil {
+		return Action{}, fmt.Errorf("top-up of %v: %w", amount, err)
+	}
+	return Action{Kind: TopUp, To: contract, Value: value, Amount: amount}, nil
+}
+
+func withdrawal(contract cocoon.Address, s *bindings.ClientStorage) (Action, error) {
+	if s.State != bindings.Open || s.Balance <= s.Stake {
+		return Action{}, fmt.Errorf("%w: nothing can be withdrawn: client contract %v is %v with %v, and %v have to stay as its stake; `cocoon channel close` gives that back too", ErrNothing, contract, s.State, s.Balance, s.Stake)
+	}
+	return Action{Kind: Withdraw, To: contract, Value: clientValue, Amount: s.Balance - s.Stake}, nil
+}
+
+func stakeOf(contract cocoon.Address, s *bindings.ClientStorage, stake coins.Nano) (Action, error) {
+	switch {
+	case s.State != bindings.Open:
+		return Action{}, fmt.Errorf("client contract %v is %v", contract, s.State)
+	case stake <= s.Stake:
+		return Action{}, fmt.Errorf("the stake of %v is %v already, the network asks for at least %v, and a stake can only be raised", contract, s.Stake, s.Params.MinClientStake)
+	}
+	return Action{Kind: IncreaseStake, To: contract, Value: clientValue, Amount: stake}, nil
+}
+
+// closing is the next step of taking all money out of a client contract.
+func (c *Client) closing(ctx context.Context, contract cocoon.Address, s *bindings.ClientStorage, force bool) (Action, []string, error) {
+	act := Action{Kind: RequestRefund, To: contract, Value: clientValue, Amount: s.Balance}
+	switch s.State {
+	case bindings.Open:
+		delay := time.Duration(s.Params.ClientDelayBeforeClose) * time.Second
+		return act, []string{
+			fmt.Sprintf("what is above the stake comes at once, the rest when the proxy grants it, or after %v without the proxy", delay),
+			"this client cannot use that proxy again until the network's parameters change",
+		}, nil
+	case bindings.Closing:
+		if c.now().Unix() <= int64(s.UnlockAt) {
+			return act, nil, fmt.Errorf("client contract %v is closing already: the refund comes when the proxy grants it, and can be forced after %v", contract, time.Unix(int64(s.UnlockAt), 0).UTC().Format(time.RFC3339))
+		}
+		acc, err := c.chain.Account(ctx, s.Proxy)
+		if err != nil {
+			return act, nil, err
+		}
+		proxy, err := bindings.DecodeProxy(acc.Data)
+		if err != nil {
+			return act, nil, err
+		}
+		if lost, err := s.Balance.Sub(proxy.Stake); err == nil && lost > 0 && proxy.State != bindings.Closed {
+			if !force {
+				return act, nil, fmt.Errorf("the stake of the proxy covers %v of %v, and a forced refund pays no more: wait for the proxy, or give up %v with --force", proxy.Stake, s.Balance, lost)
+			}
+			return act, []string{fmt.Sprintf("%v of it are lost: the stake of the proxy covers %v", lost, proxy.Stake)}, nil
+		}
+		return act, []string{"the refund is forced: the proxy did not grant it in time"}, nil
+	}
+	return act, nil, fmt.Errorf("%w: client contract %v is closed", ErrNothing, contract)
+}
+
+// Channels implements what `cocoon channel` asks a worker for.
+func (w *Worker) Channels(ctx context.Context) ([]Channel, error) {
+	out := []Channel{}
+	for _, contract := range w.cfg.Views.Contracts() {
+		ch := Channel{Kind: "worker", Contract: contract, State: notDeployed}
+		w.stateMu.Lock()
+		ch.Proxy = w.proxies[contract]
+		w.stateMu.Unlock()
+		acc, err := w.chain.Account(ctx, contract)
+		if err != nil {
+			return nil, fmt.Errorf("worker contract %v: %w", contract, err)
+		}
+		if acc.Deployed() {
+			s, err := bindings.DecodeWorker(acc.Data)
+			if err != nil {
+				return nil, err
+			}
+			ch.Proxy, ch.State, ch.SettledTokens = s.Proxy, s.State.String(), int64(min(s.Tokens, 1<<63-1))
+			ch.ParamsVersion, ch.Price = s.Params.ParamsVersion, s.Params.WorkerFeePerToken
+		} else if ch.Proxy != (cocoon.Address{}) {
+			// The proxy contract holds the terms.
+			if acc, err = w.chain.Account(ctx, ch.Proxy); err != nil {
+				return nil, err
+			}
+			if acc.Deployed() {
+				s, err := bindings.DecodeProxy(acc.Data)
+				if err != nil {
+					return nil, err
+				}
+				ch.ParamsVersion, ch.Price = s.Params.ParamsVersion, s.Params.WorkerFeePerToken
+			}
+		}
+		ch.Settled = pricing.Amount(ch.SettledTokens, ch.Price)
+		if ch.State != bindings.Closed.String() {
+			ch.Due = pricing.Amount(w.cfg.Views.View(contract).Heard().Used-ch.SettledTokens, ch.Price)
+		}
+		out = append(out, ch)
+	}
+	newestFirst(out)
+	return out, nil
+}
+
+// Plan says what Do would send.
+func (w *Worker) Plan(ctx context.Context, o Order) (Plan, error) {
+	if o.Verb != OrderSettle {
+		return Plan{}, unknown(o.Verb, "worker", "it holds no deposit; settle cashes in what it earned")
+	}
+	p, err := w.preview(ctx, hurriedWorker{w})
+	if len(p.Actions) > 0 {
+		p.Notes = []string{fmt.Sprintf("the payout goes to the owner, %v", w.cfg.Owner)}
+	}
+	return p, err
+}
+
+// Do carries out an order and returns when the chain has it.
+func (w *Worker) Do(ctx context.Context, o Order) error {
+	if o.Verb != OrderSettle {
+		_, err := w.Plan(ctx, o)
+		return err
+	}
+	return w.Settle(ctx)
+}
+
+// Channels implements what `cocoon channel` asks a proxy for.
+func (p *Proxy) Channels(ctx context.Context) ([]Channel, error) {
+	ch := Channel{Kind: "proxy", Contract: p.cfg.Contract, Proxy: p.cfg.Contract, State: notDeployed}
+	s, pool, err := p.look(ctx)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return []Channel{ch}, nil
+	case err != nil:
+		return nil, err
+	}
+	price, fee := s.Params.PricePerToken, s.Params.WorkerFeePerToken
+	ch.State, ch.UnlockAt, ch.ParamsVersion, ch.Price = s.State.String(), unlock(s.State, s.UnlockAt), s.Params.ParamsVersion, price
+	ch.Balance, ch.Stake, ch.Earnings = pool, s.Stake, s.Earnings
+	for _, c := range p.cfg.Ledger.Clients() {
+		if c.Contract != (channel.ClientContract{}) {
+			ch.Due += pricing.Amount(c.Counters.Used-c.Contract.Charged, price)
+		}
+	}
+	for _, w := range p.cfg.Ledger.Workers() {
+		ch.SettledTokens += w.Paid
+		ch.Settled += pricing.Amount(w.Paid, fee)
+		ch.Payable += pricing.Amount(w.Counters.Used-w.Paid, fee)
+	}
+	return []Channel{ch}, nil
+}
+
+// look reads the proxy contract and its pool.
+func (p *Proxy) look(ctx context.Context) (*bindings.ProxyStorage, coins.Nano, error) {
+	acc, err := p.chain.Account(ctx, p.cfg.Contract)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !acc.Deployed() {
+		return nil, 0, fmt.Errorf("%w: proxy contract %v", ErrNotFound, p.cfg.Contract)
+	}
+	s, err := bindings.DecodeProxy(acc.Data)
+	return s, acc.Balance, err
+}
+
+// Plan says what Do would send.
+func (p *Proxy) Plan(ctx context.Context, o Order) (Plan, error) {
+	if o.Verb == OrderSettle {
+		out, err := p.preview(ctx, hurried{p})
+		if owed := p.owed(); err == nil && (owed > 0 || len(out.Actions) > 0) {
+			out.Notes = []string{fmt.Sprintf("%v for workers, and the earnings, follow as soon as the chain confirms the books", owed)}
+		}
+		return out, err
+	}
+	act, notes, err := p.action(ctx, o)
+	if err != nil {
+		return Plan{}, err
+	}
+	out, err := p.planOf(ctx, p, act)
+	out.Notes = notes
+	return out, err
+}
+
+// Do carries out an order and returns when the chain has it.
+func (p *Proxy) Do(ctx context.Context, o Order) error {
+	if o.Verb == OrderSettle {
+		return p.Settle(ctx)
+	}
+	act, _, err := p.action(ctx, o)
+	if err != nil {
+		return err
+	}
+	return p.perform(ctx, p, act)
+}
+
+// owed is what the workers have to get in all.
+func (p *Proxy) owed() (sum coins.Nano) {
+	_, fee, known := p.Prices()
+	for _, w := range p.cfg.Ledger.Workers() {
+		if known {
+			sum += pricing.Amount(w.Counters.Used-w.Paid, fee)
+		}
+	}
+	return sum
+}
+
+func (p *Proxy) action(ctx context.Context, o Order) (Action, []string, error) {
+	if o.Contract != (cocoon.Address{}) && o.Contract != p.cfg.Contract {
+		return Action{}, nil, fmt.Errorf("%w: this proxy's contract is %v, not %v", ErrNotFound, p.cfg.Contract, o.Contract)
+	}
+	s, pool, err := p.look(ctx)
+	if err != nil {
+		return Action{}, nil, err
+	}
+	if s.State != bindings.Open {
+		return Action{}, nil, fmt.Errorf("%w: %v is %v", ErrProxyClosed, p.cfg.Contract, s.State)
+	}
+	switch o.Verb {
+	case OrderWithdraw:
+		if s.Earnings == 0 {
+			return Action{}, nil, fmt.Errorf("%w: the contract holds no earnings; `cocoon channel settle` makes them of what is due", ErrNothing)
+		}
+		if !affords(&pool, s.Earnings) {
+			return Action{}, nil, fmt.Errorf("the pool holds %v and cannot pay the earnings of %v and its gas: settle the clients' charges first", pool, s.Earnings)
+		}
+		return Action{Kind: WithdrawEarnings, To: p.cfg.Contract, Value: withdrawValue, Amount: s.Earnings}, []string{fmt.Sprintf("it goes to the owner, %v", p.cfg.Owner)}, nil
+	case OrderStake:
+		stake, err := s.Stake.Add(o.Amount)
+		if err != nil {
+			return Action{}, nil, fmt.Errorf("stake: %w", err)
+		}
+		value, err := o.Amount.Add(withdrawValue)
+		switch {
+		case err != nil:
+			return Action{}, nil, fmt.Errorf("stake: %w", err)
+		case o.Amount == 0:
+			return Action{}, nil, fmt.Errorf("%w: the amount is 0", ErrNothing)
+		case stake < s.Params.MinProxyStake:
+			return Action{}, nil, fmt.Errorf("a stake of %v is below the network's minimum of %v", stake, s.Params.MinProxyStake)
+		}
+		return Action{Kind: IncreaseStake, To: p.cfg.Contract, Value: value, Amount: o.Amount}, []string{fmt.Sprintf("the stake will be %v; it comes back when the contract is closed", stake)}, nil
+	case OrderClose:
+		delay := time.Duration(s.Params.ProxyDelayBeforeClose) * time.Second
+		return Action{Kind: CloseProxy, To: p.cfg.Contract, Value: closingValue}, []string{
+			fmt.Sprintf("clients get their deposits back, workers are paid, and after %v earnings and stake go to the owner, %v", delay, p.cfg.Owner),
+			"this proxy serves nobody any more until the network's parameters change",
+		}, nil
+	}
+	return Action{}, nil, unknown(o.Verb, "proxy", "it can settle, withdraw, stake and close")
+}
