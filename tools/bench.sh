@@ -21,7 +21,7 @@ trap 'rm -rf "$tmp"' EXIT
 CGO_ENABLED=0 go build -trimpath -o "$tmp/cocoon" ./cmd/cocoon
 (cd bench && CGO_ENABLED=0 go build -trimpath -o "$tmp/bench" .)
 
-packages=(./internal/wire/... ./internal/api/... ./internal/tee/ratls ./internal/tee/statement ./internal/role/proxy ./internal/money/ledger ./internal/chain/bindings ./attest/...)
+packages=(./internal/wire/... ./internal/envelope ./internal/api/... ./internal/tee/ratls ./internal/tee/statement ./internal/role/proxy ./internal/money/ledger ./internal/chain/bindings ./attest/...)
 if [ "$full" = full ]; then
 	go test -run '^$' -bench . -benchmem ./... 2>&1 | "$tmp/bench" micro || echo "a package benchmark failed: see above"
 	mkdir -p bench/results

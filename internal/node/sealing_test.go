@@ -29,6 +29,7 @@ type sealedNet struct {
 	store        client.ReceiptStore
 	changeClient func(*client.Config)
 	issuer       *statement.Issuer // the proxy's
+	consent      time.Duration     // of the proxy; 0 = the default
 }
 
 func sealedAs(mode api.Seal) func(*testNet) {
@@ -111,7 +112,7 @@ func (x *sealedNet) workerIssuer(n *testNet, owner cocoon.Address) (*statement.I
 
 func (x *sealedNet) proxy(n *testNet, cfg *proxy.Config) {
 	if x != nil {
-		cfg.Sign, cfg.Receipts = x.issuer.Sign, x.receipts
+		cfg.Sign, cfg.Receipts, cfg.ConsentWithin = x.issuer.Sign, x.receipts, x.consent
 	}
 }
 

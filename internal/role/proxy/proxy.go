@@ -25,6 +25,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
+	"github.com/cocoon-network/cocoon/internal/envelope"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
 )
@@ -93,6 +94,9 @@ type Config struct {
 	// Now is the time of sets: the newest proven block's, or the clock where
 	// there is no chain; nil = the clock.
 	Now func() time.Time
+	// ConsentWithin is how long a client has to give credit to an accepted
+	// request; 0 = 10 s.
+	ConsentWithin time.Duration
 	// Wait is how long a request may wait for a free worker; 0 = 10 s.
 	Wait time.Duration
 	// Drain is how long requests may go on after Run's context ended; 0 = 10 s.
@@ -144,6 +148,9 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	if cfg.Drain == 0 {
 		cfg.Drain = 10 * time.Second
+	}
+	if cfg.ConsentWithin == 0 {
+		cfg.ConsentWithin = envelope.ConsentWithin
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -128,7 +128,7 @@ func (r *inference) accept(a *attempt, head []byte) *wire.Error {
 	x.attempt, x.acceptance = a, acc
 	r.s.mu.Unlock()
 	x.credit.Accepted()
-	x.consent = time.AfterFunc(envelope.ConsentWithin, func() {
+	x.consent = time.AfterFunc(r.s.p.cfg.ConsentWithin, func() {
 		if !x.credit.Given() {
 			r.cancel(errNoConsent)
 		}
