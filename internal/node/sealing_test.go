@@ -3,7 +3,7 @@
 package node
 
 import (
-	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,5 +152,48 @@ func TestSealedChat(t *testing.T) {
 	}
 }
 
-var _ = context.Background
-var _ = time.Second
+// TestSealedSpread: requests sealed to busy workers are sealed anew to idle
+// ones, and all of them are billed once.
+func TestSealedSpread(t *testing.T) {
+	n := startNet(t, sealedAs(api.SealRequire))
+	var engines []*enginetest.StandIn
+	for i := range byte(5) {
+		e := &enginetest.StandIn{Pace: time.Millisecond}
+		engines = append(engines, e)
+		n.startWorker(i, e, func(c *worker.Config) { c.MaxActive = 2 })
+	}
+	n.waitWorkers(5)
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			if r := n.ask(t.Context(), i%2 == 0, 20, 0); r.err != "" || !r.done || r.text != words(20) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	wg.Wait()
+	var made int64
+	for i, e := range engines {
+		if e.CompletionTokens.Load() == 0 {
+			t.Errorf("worker %d served nothing", i)
+		}
+		made += e.CompletionTokens.Load() + e.PromptTokens.Load()
+	}
+	n.eventually("charges", func() bool { return n.used() == made })
+}
+
+// TestSealedCancel: a caller who leaves stops the engine and pays for what was
+// made.
+func TestSealedCancel(t *testing.T) {
+	n := startNet(t, sealedAs(api.SealRequire))
+	w := n.startWorker(1, &enginetest.StandIn{Pace: 2 * time.Millisecond})
+	n.waitWorkers(1)
+	if r := n.ask(t.Context(), true, 100000, 10); r.err != "" || r.done {
+		t.Fatalf("%+v", r)
+	}
+	n.eventually("stop of the engine", func() bool { return w.engine.Active.Load() == 0 && w.role.Stats().Active == 0 })
+	n.eventually("end of the request", func() bool { return n.proxy.Stats().Cancelled == 1 })
+	if made, used := w.engine.CompletionTokens.Load()+w.engine.PromptTokens.Load(), n.used(); used == 0 || used > made {
+		t.Errorf("charged %d tokens, the engine made %d", used, made)
+	}
+}

@@ -196,6 +196,7 @@ func (r *inference) run(ctx context.Context) {
 		}
 		final, err := r.try(ctx, w, coefficient, statement)
 		p.pool.release(w)
+		p.note(w, r, err)
 		if err == nil {
 			r.settle(ctx, w, final)
 			return
@@ -434,7 +435,8 @@ func (r *inference) chargeFor(ctx context.Context, a *attempt, part role.Part) *
 		var err *wire.Error
 		workerPart, err = r.checkPart(a, part)
 		if r.workerPart = workerPart; err != nil {
-			r.s.p.log.Error("a worker's answer ends without a good receipt: nothing is charged", "worker", a.w.owner, "err", err)
+			r.s.p.shun(a.w)
+			r.s.p.log.Error("a worker's answer ends without a good receipt: nothing is charged, and it gets no requests for a while", "worker", a.w.owner, "err", err)
 			return err
 		}
 	}

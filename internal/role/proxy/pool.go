@@ -149,10 +149,10 @@ func (p *pool) place(ctx context.Context, want want) (place, *wire.Error) {
 		p.mu.Unlock()
 		return place{}, wire.Errorf(wire.CodeNotReady, "can run this query with coefficient=%d", lowest)
 	}
-	if want.candidates != nil && !m.serves(want) {
-		// Others may be there by now: the client seals anew.
+	if want.candidates != nil && (!m.serves(want) || m.othersFree(want)) {
+		// Others may be there by now, or have room: the client seals anew.
 		defer p.mu.Unlock()
-		return place{}, wire.Errorf(wire.CodeNoCandidate, "none of the workers that the request is sealed to is connected")
+		return place{}, wire.Errorf(wire.CodeNoCandidate, "none of the workers that the request is sealed to is connected and free")
 	}
 	if len(m.waiting) >= maxWaiting || want.noWait && !m.serves(want) {
 		defer p.mu.Unlock()
@@ -267,6 +267,15 @@ func (m *modelPool) insert(w *workerSession) {
 		return -1 // behind its equals
 	})
 	m.workers = slices.Insert(m.workers, i, w)
+}
+
+// othersFree reports whether a worker that the request is not sealed to could
+// take it now.
+func (m *modelPool) othersFree(want want) bool {
+	want.candidates = nil
+	return slices.ContainsFunc(m.workers, func(w *workerSession) bool {
+		return w.free() && w.usable(want) && w.coefficient <= want.maxCoefficient
+	})
 }
 
 // serves reports whether some worker could take the request once it is free.

@@ -47,6 +47,7 @@ type WorkerStat struct {
 	ImageHash   string `json:"worker_hash"`
 	Earned      int64  `json:"earned_tokens"`
 	Committed   int64  `json:"committed_tokens"`
+	Reputation  Record `json:"reputation"`
 }
 
 // Stats returns the state now.
@@ -82,7 +83,7 @@ func (p *Proxy) Stats() Stats {
 			Address: w.conn.Peer.Addr, Owner: p.text(w.owner), Contract: p.text(w.contract), Model: string(w.model),
 			Coefficient: w.coefficient, Running: w.running, Limit: w.limit, Enabled: w.enabled && !w.refused,
 			Level: w.conn.Peer.Level, Verdict: string(w.conn.Peer.Kind), ImageHash: w.conn.Peer.ImageHash.String(),
-			Earned: c.Used, Committed: c.Committed,
+			Earned: c.Used, Committed: c.Committed, Reputation: w.record,
 		})
 	}
 	return st

@@ -50,6 +50,7 @@ type workerSession struct {
 	coefficient      int32
 	running, limit   int32
 	picked           uint64
+	record           Record
 	statements       [][32]byte // that requests may be sealed to, newest last
 }
 
