@@ -103,6 +103,7 @@ func parrot(model string) http.Handler {
 // what the proxy receives and sends, decrypted, nor in its disk, log and
 // metrics. With sealing off the same search finds both, so it can see.
 func TestProxyLearnsNothing(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []api.Seal{api.SealRequire, api.SealOff} {
 		t.Run(string(mode), func(t *testing.T) {
 			tap, log, dir := &wiretap{}, &syncBuffer{}, t.TempDir()

@@ -466,6 +466,7 @@ func TestOfferAttacks(t *testing.T) {
 
 // TestSetsOverTime: versions do not go back, and one version is one set.
 func TestSetsOverTime(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		then func(h *hostileProxy)
 		want error
@@ -610,6 +611,7 @@ func TestSealedAnswerAttacks(t *testing.T) {
 // TestSealModesAtLevel0: through a proxy of level 0 require is a clear error,
 // and prefer says what it did.
 func TestSealModesAtLevel0(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []api.Seal{api.SealRequire, api.SealPrefer} {
 		n := startNet(t, func(n *testNet) { n.level0 = true }, func(n *testNet) { n.mode = mode })
 		n.startWorker(1, &enginetest.StandIn{})

@@ -146,6 +146,7 @@ const rawBody = `{"model":"stand-in","stream":true,"max_tokens":200,"messages":[
 // credit and costs nothing then; with it, what was made until a cancel is paid,
 // and the worker's part comes beside the proxy's.
 func TestSealedConsent(t *testing.T) {
+	t.Parallel()
 	opt, _, _ := withReceipts(api.SealRequire)
 	n := startNet(t, opt, func(n *testNet) { n.sealed.consent = 300 * time.Millisecond })
 	w := n.startWorker(1, &enginetest.StandIn{Pace: 5 * time.Millisecond})
@@ -199,6 +200,7 @@ func TestSealedConsent(t *testing.T) {
 // TestSealedRefusals: what a real worker refuses through a real proxy, before
 // its engine runs, and what that costs.
 func TestSealedRefusals(t *testing.T) {
+	t.Parallel()
 	n := startNet(t, sealedAs(api.SealRequire))
 	w := n.startWorker(1, &enginetest.StandIn{})
 	n.waitWorkers(1)

@@ -155,6 +155,7 @@ func TestSealedChat(t *testing.T) {
 // TestSealedSpread: requests sealed to busy workers are sealed anew to idle
 // ones, and all of them are billed once.
 func TestSealedSpread(t *testing.T) {
+	t.Parallel()
 	n := startNet(t, sealedAs(api.SealRequire))
 	var engines []*enginetest.StandIn
 	for i := range byte(5) {

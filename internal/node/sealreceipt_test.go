@@ -125,6 +125,7 @@ func withReceipts(mode api.Seal) (func(*testNet), *noteReceipts, *receiptShelf) 
 // TestReceiptsFollow: every charged request, sealed or not, leaves a receipt:
 // one chain of steps that explains the whole counter, with both parts signed.
 func TestReceiptsFollow(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []api.Seal{api.SealRequire, api.SealOff} {
 		t.Run(string(mode), func(t *testing.T) {
 			opt, r, shelf := withReceipts(mode)
@@ -200,6 +201,7 @@ func TestReceiptsFollow(t *testing.T) {
 // TestLostReceipt: a receipt that a broken connection lost is asked for again by
 // the next one, by the request's id.
 func TestLostReceipt(t *testing.T) {
+	t.Parallel()
 	opt, r, shelf := withReceipts(api.SealRequire)
 	n := startNet(t, opt)
 	n.startWorker(1, &enginetest.StandIn{})
@@ -227,6 +229,7 @@ func TestLostReceipt(t *testing.T) {
 
 // TestFalseReceipts: a part of a proxy that does not fit is not kept.
 func TestFalseReceipts(t *testing.T) {
+	t.Parallel()
 	for name, bend := range map[string]func(*receipt.ProxyPart){
 		"charges more":       func(p *receipt.ProxyPart) { p.After++ },
 		"another price":      func(p *receipt.ProxyPart) { p.Price.PerToken++ },
