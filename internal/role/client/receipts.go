@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 	"github.com/cocoon-network/cocoon/receipt"
@@ -76,6 +78,7 @@ type expected struct {
 // books are the receipts of one client contract: the chain of charges.
 type books struct {
 	mu       sync.Mutex
+	nodes    []*tee.Node        // that sessions proved, newest last
 	begun    bool               // after is known
 	after    int64              // the counter as far as it is explained
 	last     *receipt.ProxyPart // newest step; nil before the first
@@ -201,11 +204,8 @@ func (s *session) takeReceipt(ctx context.Context, hop cocoon.RequestID, b, work
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrProxyPart, err)
 	}
-	node := s.peer.Node
-	if s.nc.Session != nil {
-		node = s.nc.Session.Node()
-	}
-	if err := signed.Verify(node.Key); err != nil {
+	node, err := s.signer(signed)
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrProxyPart, err)
 	}
 	if p.Client != s.contract || p.Contract != s.proxyContract {
@@ -252,6 +252,35 @@ func (s *session) takeReceipt(ctx context.Context, hop cocoon.RequestID, b, work
 	}()
 	return nil
 }
+
+// signer returns the node whose key signed a proxy's part: the proxy as it is
+// now, or as a session proved it before it was started anew.
+func (s *session) signer(signed receipt.Signed) (*tee.Node, error) {
+	b := s.books
+	b.mu.Lock()
+	if s.nc.Session != nil {
+		b.seen(s.nc.Session.Node())
+	}
+	nodes := slices.Clone(b.nodes)
+	b.mu.Unlock()
+	for _, n := range slices.Backward(nodes) {
+		if signed.Verify(n.Key) == nil {
+			return n, nil
+		}
+	}
+	return nil, receipt.ErrSignature
+}
+
+// seen remembers a proven node of the proxy; the lock is held.
+func (b *books) seen(n *tee.Node) {
+	b.nodes = slices.DeleteFunc(b.nodes, func(o *tee.Node) bool { return o.Key == n.Key })
+	b.nodes = append(b.nodes, n)
+	b.nodes = b.nodes[max(0, len(b.nodes)-maxNodes):]
+}
+
+// maxNodes is how many lives of a proxy are remembered: each has a node key of
+// its own.
+const maxNodes = 8
 
 // check holds a proxy's part against what the worker signed, or where it signed
 // nothing, against what the request could cost.

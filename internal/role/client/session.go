@@ -118,6 +118,9 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 	}
 	if s.peer.Node != nil && s.c.cfg.WantReceipts {
 		s.books = s.c.booksOf(s.contract)
+		s.books.mu.Lock()
+		s.books.seen(s.peer.Node)
+		s.books.mu.Unlock()
 		if s.books.begin(s.view.Heard().Used) {
 			s.c.log.Warn("charges of an earlier run have no receipt here", "proxy", s.peer.Addr)
 		}
