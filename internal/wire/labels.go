@@ -13,6 +13,8 @@ const (
 
 	LabelReceipt        = "cocoon/receipt/v1\x00"
 	LabelReceiptRequest = "cocoon/receipt-request/v1\x00"
+	LabelBalances       = "cocoon/balances/v1\x00"
+	LabelBalanceSalt    = "cocoon/balance-salt/v1\x00"
 	LabelReceiptAnswer  = "cocoon/receipt-answer/v1\x00"
 
 	LabelSeal      = "cocoon/seal/v1\x00"

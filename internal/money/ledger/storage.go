@@ -70,3 +70,7 @@ func (d directory) create(name string) (file, error) {
 
 func (d directory) rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
 func (d directory) remove(name string) error     { return os.Remove(d.path(name)) }
+
+// Lock takes the exclusive lock on a file, for others who keep books: the
+// system drops it when the process ends. ErrLocked: another process has it.
+func Lock(path string) (unlock func() error, err error) { return lock(path) }
