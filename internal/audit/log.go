@@ -37,7 +37,7 @@ type LogConfig struct {
 }
 
 // Log is the log of one contract key: an append-only file, the tree over its
-// leaves, and the counters that its receipts add up to. It takes some 150 bytes
+// leaves, and the counters that its receipts add up to. It takes some 250 bytes
 // of memory a leaf.
 type Log struct {
 	id     LogConfig
@@ -50,6 +50,7 @@ type Log struct {
 	tree   tree
 	places []place // of leaves
 	byID   map[cocoon.RequestID]uint64
+	byLeaf map[receipt.Hash]uint64
 	sets   []uint64 // leaves that are sets, ascending
 	chains map[cocoon.Address]link
 	books  map[cocoon.Address]*contractBook // by proxy contract
@@ -159,7 +160,7 @@ func saltFile(path string) (salt [32]byte, err error) {
 }
 
 func openLog(name string, f file, size int64, c LogConfig, salt [32]byte) (*Log, error) {
-	l := &Log{id: c, salt: salt, byID: map[cocoon.RequestID]uint64{}, chains: map[cocoon.Address]link{}, books: map[cocoon.Address]*contractBook{}}
+	l := &Log{id: c, salt: salt, byID: map[cocoon.RequestID]uint64{}, byLeaf: map[receipt.Hash]uint64{}, chains: map[cocoon.Address]link{}, books: map[cocoon.Address]*contractBook{}}
 	var foreign error
 	fr, err := openFrames(name, logUse, f, size, func(payload []byte, at int64) error {
 		err := l.apply(payload, at)
@@ -329,7 +330,9 @@ func (l *Log) record(kind byte, d *fields) error {
 }
 
 func (l *Log) leaf(kind receipt.LeafKind, digest [32]byte, at place) {
-	l.tree.append(receipt.LeafHash(kind, digest))
+	h := receipt.LeafHash(kind, digest)
+	l.byLeaf[h] = l.tree.size()
+	l.tree.append(h)
 	l.places = append(l.places, at)
 }
 
@@ -492,6 +495,32 @@ func (l *Log) read(index uint64) ([]byte, error) {
 	b := make([]byte, p.length)
 	_, err := l.fr.f.ReadAt(b, p.offset)
 	return b, err
+}
+
+// ID says whose log it is.
+func (l *Log) ID() LogConfig { return l.id }
+
+// LastSet returns the newest set.
+func (l *Log) LastSet() (signed []byte, ok bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.sets) == 0 {
+		return nil, false
+	}
+	b, err := l.read(l.sets[len(l.sets)-1])
+	return b, err == nil
+}
+
+// Find proves a leaf by its hash in the first size leaves.
+func (l *Log) Find(leaf receipt.Hash, size uint64) (Inclusion, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	index, ok := l.byLeaf[leaf]
+	if !ok {
+		return Inclusion{}, fmt.Errorf("%w: no leaf %s", ErrNotFound, leaf)
+	}
+	proof, err := l.tree.inclusion(index, size)
+	return Inclusion{index, size, proof}, err
 }
 
 // Inclusion proves leaf index in the first size leaves.

@@ -53,6 +53,10 @@ type book struct {
 	l *ledger.Ledger
 	writer
 	dirty atomic.Bool // something was charged since the last mark
+
+	ship    writer // logs the notes, if ships
+	ships   bool
+	shipErr atomic.Pointer[error]
 }
 
 func openLedger(ctx context.Context, dir string, contract cocoon.Address, log *slog.Logger) (*book, error) {
@@ -63,7 +67,21 @@ func openLedger(ctx context.Context, dir string, contract cocoon.Address, log *s
 	return &book{l: l, writer: startWriter(ctx, l.Run)}, nil
 }
 
-func (b *book) close() error { return errors.Join(b.end(), b.l.Close()) }
+func (b *book) close() error {
+	var err error
+	if b.ships {
+		err = b.ship.end()
+	}
+	return errors.Join(err, b.end(), b.l.Close())
+}
+
+// err is what broke the ledger or the log; nothing may be promised then.
+func (b *book) err() error {
+	if err := b.shipErr.Load(); err != nil {
+		return *err
+	}
+	return b.l.Err()
+}
 
 // Charge implements proxy.Ledger.
 func (b *book) Charge(ctx context.Context, client, worker cocoon.Address, id cocoon.RequestID, tokens int64, note string) error {
@@ -102,7 +120,7 @@ func (b *book) watch(ctx context.Context) error {
 			return nil
 		case <-time.After(commitEvery):
 		}
-		if err := b.l.Err(); err != nil {
+		if err := b.err(); err != nil {
 			return err
 		}
 	}
@@ -119,7 +137,7 @@ func (b *book) commit(ctx context.Context) error {
 			return nil
 		case <-time.After(commitEvery):
 		}
-		if err := b.l.Err(); err != nil {
+		if err := b.err(); err != nil {
 			return err
 		}
 		if !b.dirty.Swap(false) {

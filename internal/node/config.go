@@ -163,6 +163,9 @@ type Runtime struct {
 	// MarkEvery is the least time between a proxy's marks on chain, in seconds;
 	// 0 = 45.
 	MarkEvery float64 `toml:"mark_every"`
+	// AnchorEvery is the time between heads of the audit log on chain, in
+	// seconds; 0 = 600. Without new receipts nothing is sent.
+	AnchorEvery float64 `toml:"anchor_every"`
 	// KeyFile holds the proxy's contract key.
 	KeyFile string `toml:"key_file"`
 	// PreviousKeyFile holds the contract key before that one, where it changed:
@@ -409,7 +412,7 @@ func (r *Runtime) validate() error {
 	for _, f := range []struct {
 		key string
 		v   float64
-	}{{"every", r.Every}, {"mark_every", r.MarkEvery}, {"timeout", r.Timeout}, {"queue_wait", r.QueueWait}} {
+	}{{"every", r.Every}, {"mark_every", r.MarkEvery}, {"anchor_every", r.AnchorEvery}, {"timeout", r.Timeout}, {"queue_wait", r.QueueWait}} {
 		if !(f.v >= 0 && f.v <= maxSeconds) { // NaN is neither
 			return fmt.Errorf("configuration: runtime.%s is %v: set seconds from 0 to %d", f.key, f.v, maxSeconds)
 		}

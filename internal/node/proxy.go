@@ -41,15 +41,17 @@ func (s keySigner) SignHash(hash [32]byte) ([]byte, error) {
 // proxyHost runs the proxy role: one proxy contract after another, as the
 // root's parameters change, and the closing of the old ones beside it.
 type proxyHost struct {
-	cfg     *Config
-	log     *slog.Logger
-	chain   *chain
-	l1      *level1
-	key     wallet.Key
-	owner   cocoon.Address
-	wallet  *wallet.Wallet // nil without a chain
-	workers tee.Listener
-	clients tee.Listener
+	cfg   *Config
+	log   *slog.Logger
+	chain *chain
+	l1    *level1
+	// receipts are nil where none are given.
+	receipts *receipts
+	key      wallet.Key
+	owner    cocoon.Address
+	wallet   *wallet.Wallet // nil without a chain
+	workers  tee.Listener
+	clients  tee.Listener
 
 	mu      sync.Mutex
 	proxy   *proxy.Proxy // nil while the contract is not ready
@@ -89,6 +91,12 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 		return err
 	}
 	h.l1 = l1
+	if c.keepsReceipts(h.chain) {
+		if h.receipts, err = h.openReceipts(); err != nil {
+			return err
+		}
+		defer h.receipts.log.Close()
+	}
 	id, err := identity(c, h.chain, log)
 	if err != nil {
 		return err
@@ -120,6 +128,9 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 	}
 	log.Info("proxy listens", "workers", workersAddr, "clients", clientsAddr)
 	parts := append(h.chain.parts(), h.run)
+	if h.receipts != nil && h.chain.real() {
+		parts = append(parts, h.anchor)
+	}
 	var d *desk
 	if h.chain.real() {
 		d = &desk{chain: h.chain.client, wallet: h.wallet, party: h.party, channels: h.channels, books: h.money}
@@ -129,7 +140,7 @@ func runProxy(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) e
 		parts = append(parts, d.gas.run)
 	}
 	if c.Runtime.Status != "" {
-		status, err := statusPart(c, ls, h.stats, h.ready, d, page{bundlesPath, h.bundles})
+		status, err := statusPart(c, ls, h.stats, h.ready, d, page{path: bundlesPath, content: h.bundles}, page{path: auditPath, serve: h.serveAudit})
 		if err != nil {
 			return err
 		}
@@ -194,6 +205,10 @@ func (h *proxyHost) serve(ctx context.Context, snap *registry.Snapshot, contract
 		Sign: h.l1.issuer.Sign, Now: h.chain.now,
 		Logger: h.log,
 	}
+	if h.receipts != nil {
+		cfg.Receipts = h.receipts
+	}
+	h.follow(ctx, contract, book, snap)
 	if !h.chain.real() {
 		defer book.close()
 		if cfg.Wallet, err = bindings.WalletAddress(h.key.Public(), h.owner); err != nil {
@@ -325,6 +340,7 @@ func (h *proxyHost) retireOthers(ctx context.Context, current cocoon.Address) er
 		if err != nil {
 			return err
 		}
+		h.follow(ctx, contract, book, nil)
 		s, err := h.newSettler(nil, book.l, contract, true, nil)
 		if err != nil {
 			return errors.Join(err, book.close())

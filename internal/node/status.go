@@ -37,6 +37,10 @@ func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, 
 		_ = enc.Encode(stats())
 	})
 	for _, p := range more {
+		if p.serve != nil {
+			mux.HandleFunc("GET "+p.path, p.serve)
+			continue
+		}
 		mux.HandleFunc("GET "+p.path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(w).Encode(p.content())
@@ -59,6 +63,7 @@ func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, 
 type page struct {
 	path    string
 	content func() any
+	serve   http.HandlerFunc // in place of content: whatever is below path
 }
 
 // bundlesPath is where a proxy shows its workers' statements with their

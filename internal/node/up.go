@@ -74,7 +74,7 @@ const (
 	devDifficulty = 8 // proof of work: the way is exercised, nobody waits
 	// Looks at the chain and marks on it, in seconds: the chain is here and
 	// its gas is free.
-	devEvery, devMarkEvery = 0.2, 2
+	devEvery, devMarkEvery, devAnchorEvery = 0.2, 2, 5
 	// What the client deposits by itself.
 	devBudget, devTopUp = "500", "20"
 
@@ -234,7 +234,7 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 		r.Dir, r.Status, r.Owner = n.path(c.name), c.addr("status"), owner.String()
 		r.WalletKeyFile = n.walletKey(c)
 		r.SimulatedSeed, r.SimulatedMachine, r.PowDifficulty = n.path("platform.seed"), c.name, devDifficulty
-		r.Every, r.MarkEvery = devEvery, devMarkEvery
+		r.Every, r.MarkEvery, r.AnchorEvery = devEvery, devMarkEvery, devAnchorEvery
 		switch c.role {
 		case "proxy":
 			cfg.Measured.SimulatedImage = simProxyImage
