@@ -3,6 +3,7 @@
 package node
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ type sealedNet struct {
 	store        client.ReceiptStore
 	changeClient func(*client.Config)
 	issuer       *statement.Issuer // the proxy's
+	plain        bool              // its workers have no seal keys
 	consent      time.Duration     // of the proxy; 0 = the default
 }
 
@@ -104,10 +106,12 @@ func (x *sealedNet) workerIssuer(n *testNet, owner cocoon.Address) (*statement.I
 	if x == nil {
 		return nil, nil
 	}
+	facts := func() (statement.Facts, error) { return statement.Facts{Model: n.model, Owner: owner}, nil }
+	if x.plain {
+		return x.issue(n, statement.IssuerConfig{Role: cocoon.RoleWorker, Facts: facts}, simWorkImage), nil
+	}
 	s := worker.NewSealer([32]byte{})
-	return x.issue(n, statement.IssuerConfig{Role: cocoon.RoleWorker, SealKeys: s, Facts: func() (statement.Facts, error) {
-		return statement.Facts{Model: n.model, Owner: owner}, nil
-	}}, simWorkImage), s
+	return x.issue(n, statement.IssuerConfig{Role: cocoon.RoleWorker, SealKeys: s, Facts: facts}, simWorkImage), s
 }
 
 func (x *sealedNet) proxy(n *testNet, cfg *proxy.Config) {
@@ -149,6 +153,34 @@ func TestSealedChat(t *testing.T) {
 	st := n.client.Workers(t.Context(), true)
 	if len(st.Workers) != 1 || st.Workers[0].Verdict != "simulated" || st.Workers[0].Reputation.Served != 4 || len(st.Refused) != 0 {
 		t.Errorf("workers %+v", st)
+	}
+}
+
+// TestPreferWithoutWorkers: where no worker of a proxy takes sealed requests,
+// prefer says so and does not keep the caller waiting; require refuses.
+func TestPreferWithoutWorkers(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []api.Seal{api.SealPrefer, api.SealRequire} {
+		n := startNet(t, sealedAs(mode), func(n *testNet) { n.sealed.plain = true })
+		n.startWorker(1, &enginetest.StandIn{})
+		n.waitWorkers(1)
+		begin := time.Now()
+		ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
+		r := n.ask(ctx, false, 5, 0)
+		stop()
+		switch mode {
+		case api.SealPrefer:
+			if took := time.Since(begin); took > 900*time.Millisecond {
+				t.Logf("it took %v: the machine is slow, or the caller waited", took)
+			}
+			if r.err != "" || r.header.Get("X-Cocoon-Seal") != "off" || r.header.Get("X-Cocoon-Seal-Reason") == "" {
+				t.Errorf("prefer after %v: %+v", time.Since(begin), r)
+			}
+		case api.SealRequire:
+			if r.done {
+				t.Error("an unsealed answer where sealing is required")
+			}
+		}
 	}
 }
 

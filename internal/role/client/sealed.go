@@ -64,6 +64,10 @@ func (s *session) seal(ctx context.Context, call *api.Call, query []byte, maxCoe
 		return nil, nil, openai.TooLarge(wire.MaxPacket)
 	}
 	cfg := &s.c.cfg
+	patience := waitForWorker
+	if cfg.Seal.Tighter(call.Seal) == api.SealPrefer {
+		patience = 0 // a call that may go unsealed does not wait for sealing
+	}
 	choosing := ctx
 	if call.Reference != nil {
 		// Where only reference workers are, none of ours is on its way back.
@@ -71,7 +75,7 @@ func (s *session) seal(ctx context.Context, call *api.Call, query []byte, maxCoe
 		choosing, stop = context.WithTimeout(ctx, noWorkerWait)
 		defer stop()
 	}
-	candidates, err := s.directory.choose(choosing, call.Model, maxCoefficient, func(k *known) error { return s.c.meets(call, k.node) }, cfg.Candidates)
+	candidates, err := s.directory.choose(choosing, patience, call.Model, maxCoefficient, func(k *known) error { return s.c.meets(call, k.node) }, cfg.Candidates)
 	var said *openai.Error
 	if errors.As(err, &said) {
 		return nil, nil, said

@@ -206,10 +206,10 @@ type setVersion struct {
 }
 
 // choose returns verified workers for a request, at most n: the platform is
-// drawn first, then the worker on it. It waits for workers of a model that the
-// proxy knows, as an unsealed request would.
-func (d *directory) choose(ctx context.Context, model string, maxCoefficient int32, demand func(*known) error, n int) ([]*known, error) {
-	until := time.Now().Add(waitForWorker)
+// drawn first, then the worker on it. It waits up to patience for workers of a
+// model that the proxy knows, as an unsealed request would.
+func (d *directory) choose(ctx context.Context, patience time.Duration, model string, maxCoefficient int32, demand func(*known) error, n int) ([]*known, error) {
+	until := time.Now().Add(patience)
 	for tries := 0; ; tries++ {
 		d.mu.Lock()
 		stale := d.set == nil || time.Since(d.asked) > setEvery || d.s.c.fresh(d.set) != nil
