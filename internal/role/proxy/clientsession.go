@@ -52,6 +52,7 @@ type clientSession struct {
 	state    sessionState
 	requests map[cocoon.RequestID]*inference // by the client's id, for cancels and windows
 	active   int                             // requests that run; ids may repeat
+	refused  refusals
 }
 
 // emptySecret is SHA-256 of nothing: the secret everybody knows.

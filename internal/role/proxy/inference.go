@@ -202,6 +202,9 @@ func (r *inference) run(ctx context.Context) {
 			return
 		}
 		failure = betterFailure(failure, err.wire)
+		if err.wire.Code == wire.CodeSealRefused {
+			r.s.refusedTooOften(time.Now(), true)
+		}
 		if !err.retry || r.begun || ctx.Err() != nil {
 			r.fail(ctx, failure)
 			r.notify(w, 0)

@@ -62,6 +62,9 @@ func (r *inference) parseSealed() *wire.Error {
 	if r.s.mux.Level() < wire.Level1 {
 		return wire.Errorf(wire.CodeProtocolViolation, "sealed requests are level 1's")
 	}
+	if r.s.refusedTooOften(time.Now(), false) {
+		return wire.Errorf(wire.CodeNotReady, "too many sealed requests of this client were refused: wait a minute")
+	}
 	m, err := envelope.ParseMessage(r.query.Query)
 	if err != nil {
 		return wire.Errorf(wire.CodeSealRefused, "%v", err)
@@ -75,6 +78,31 @@ func (r *inference) parseSealed() *wire.Error {
 	r.query.Timeout = min(r.query.Timeout, h.Timeout.Seconds())
 	r.sealed = &sealedRequest{message: m, envelope: e, version: r.s.p.offers.version()}
 	return nil
+}
+
+// refusals counts envelopes of one connection that workers refused for good:
+// each takes some of a worker's memory, which it never gives up early.
+type refusals struct {
+	since time.Time
+	n     int
+}
+
+// maxRefusals is how many a connection may cause in a minute.
+const maxRefusals = 256
+
+// refusedTooOften reports whether a client has caused too many refusals, and
+// counts one more.
+func (s *clientSession) refusedTooOften(now time.Time, another bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := &s.refused
+	if now.Sub(x.since) > time.Minute {
+		*x = refusals{since: now}
+	}
+	if another {
+		x.n++
+	}
+	return x.n > maxRefusals
 }
 
 // bound is the most a request can cost at a coefficient, in adjusted tokens.
