@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/contracts"
 	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/settle"
@@ -82,6 +84,16 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	if cfg.VerifyBundle, err = l1.bundles(log); err != nil {
 		return err
 	}
+	var kept *receiptStore
+	if c.keepsReceipts(ch) {
+		store, err := audit.OpenStore(filepath.Join(c.Runtime.Dir, "receipts"), 0)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		kept = &receiptStore{store, c.Measured.Accepts(attest.Simulated)}
+		cfg.Receipts, cfg.WantReceipts = kept, true
+	}
 	parts := ch.parts()
 	var d *desk
 	if ch.real() {
@@ -126,12 +138,16 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	srv := api.Server(gw, log)
 	parts = append(parts, cl.Run, func(ctx context.Context) error { return serveHTTP(ctx, srv, ln, 10*time.Second) })
 	if c.Runtime.Status != "" {
+		var pages []page
+		if kept != nil {
+			pages = append(pages, page{path: receiptsPath, serve: kept.serveReceipts})
+		}
 		status, err := statusPart(c, ls, func() any { return cl.Stats() }, func() error {
 			if !cl.Ready() {
 				return errors.New("no proxy is connected")
 			}
 			return nil
-		}, d)
+		}, d, pages...)
 		if err != nil {
 			return err
 		}

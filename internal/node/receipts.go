@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/role/client"
 	"github.com/cocoon-network/cocoon/internal/role/proxy"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
@@ -213,4 +215,60 @@ func (h *proxyHost) serveAudit(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(out)
 	}
+}
+
+// receiptStore keeps a client's receipts.
+type receiptStore struct {
+	*audit.Store
+	simulated bool
+}
+
+// Keep implements client.ReceiptStore.
+func (s receiptStore) Keep(_ context.Context, r client.Receipt) error {
+	return s.Store.Keep(audit.Kept{
+		RequestID: receipt.Hash(r.RequestID), Received: time.Now().UTC().Truncate(time.Second), Sealed: r.Sealed, Simulated: s.simulated,
+		Worker: r.Worker, Proxy: r.Proxy, RequestSalt: receipt.Hash(r.Salts.Request), AnswerSalt: receipt.Hash(r.Salts.Answer),
+		WorkerBundle: r.WorkerBundle, ProxyBundle: r.ProxyBundle,
+	})
+}
+
+// receiptsPath is where a client shows its receipts to the person who runs it.
+const receiptsPath = "/receipts/"
+
+// serveReceipts answers with the newest receipts, or with one by its id.
+func (s receiptStore) serveReceipts(w http.ResponseWriter, r *http.Request) {
+	var out any
+	var err error
+	if id := strings.TrimPrefix(r.URL.Path, receiptsPath); id == "" {
+		out, err = s.List(1000)
+	} else {
+		out, err = s.Find(id)
+	}
+	switch {
+	case errors.Is(err, audit.ErrNotFound):
+		http.Error(w, err.Error(), http.StatusNotFound)
+	case err != nil:
+		http.Error(w, "the receipts cannot be read", http.StatusInternalServerError)
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(out)
+	}
+}
+
+// Receipts asks the client of a running network for its receipts, newest
+// first; for one of them if id, or the beginning of it, is given.
+func Receipts(ctx context.Context, s *State, id string) ([]audit.Kept, error) {
+	for _, c := range s.Children {
+		if c.Role != "client" || c.Status == "" {
+			continue
+		}
+		if id == "" {
+			var all []audit.Kept
+			return all, getJSON(ctx, c.Status+receiptsPath, &all)
+		}
+		var one audit.Kept
+		err := getJSON(ctx, c.Status+receiptsPath+id, &one)
+		return []audit.Kept{one}, err
+	}
+	return nil, errors.New("no client of this network shows its receipts")
 }
