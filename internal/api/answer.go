@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/api/guard"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
@@ -24,11 +25,11 @@ type inlet struct {
 }
 
 var (
-	askCall = inlet{requireJSON, func(g *Gateway, x *exchange, body []byte) (*request, error) {
+	askCall = inlet{guard.RequireJSON, func(g *Gateway, x *exchange, body []byte) (*request, error) {
 		return g.parseRequest(x.r.URL.Path, x.r.Header, body)
 	}}
-	askResponses     = inlet{requireJSON, (*Gateway).parseResponses}
-	askMessages      = inlet{requireJSON, (*Gateway).parseMessages}
+	askResponses     = inlet{guard.RequireJSON, (*Gateway).parseResponses}
+	askMessages      = inlet{guard.RequireJSON, (*Gateway).parseMessages}
 	askTranscription = inlet{requireForm, (*Gateway).parseTranscription}
 )
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cocoon-network/cocoon/internal/api/guard"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
@@ -77,7 +78,7 @@ type Config struct {
 type Gateway struct {
 	cfg     Config
 	log     *slog.Logger
-	guard   guard
+	guard   guard.Guard
 	calls   chan struct{}
 	metrics metrics
 }
@@ -112,11 +113,11 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("api: Config.Timeout is above MaxTimeout")
 	}
 	setDefault(&cfg.Seal, SealRequire)
-	guard, err := newGuard(cfg.Hosts, cfg.Origins)
+	pages, err := guard.New(cfg.Hosts, cfg.Origins)
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{cfg: cfg, log: cfg.Logger, guard: guard, calls: make(chan struct{}, cfg.MaxCalls)}
+	g := &Gateway{cfg: cfg, log: cfg.Logger, guard: pages, calls: make(chan struct{}, cfg.MaxCalls)}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -234,7 +235,7 @@ func (x *exchange) writeError(fail *openai.Error) {
 }
 
 func (g *Gateway) dispatch(x *exchange) error {
-	if err := g.guard.check(x.w, x.r); err != nil {
+	if err := g.guard.Check(x.w, x.r); err != nil {
 		return err
 	}
 	rt, ok := findRoute(x.r.URL.Path)
@@ -244,7 +245,7 @@ func (g *Gateway) dispatch(x *exchange) error {
 	switch {
 	case x.r.Method == rt.method || rt.method == http.MethodGet && x.r.Method == http.MethodHead:
 		return rt.serve(g, x)
-	case x.r.Method == http.MethodOptions && g.guard.preflight(x.w, x.r, rt.method):
+	case x.r.Method == http.MethodOptions && g.guard.Preflight(x.w, x.r, rt.method):
 		return nil
 	}
 	allow := rt.method

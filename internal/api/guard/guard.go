@@ -1,4 +1,11 @@
-package api
+// Package guard keeps foreign web pages away from HTTP servers that spend their
+// owner's money.
+//
+// Owns: which hosts, origins and content types a server takes.
+// Imports: api/openai for errors.
+// Trust: every header is foreign.
+// Concurrency: a Guard is immutable.
+package guard
 
 import (
 	"fmt"
@@ -12,26 +19,28 @@ import (
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
-// guard keeps web pages away from a gateway that spends its owner's money: a
+// Guard keeps web pages away from a server that spends its owner's money: a
 // page can reach a loopback port, by its address or by a name that it makes
 // point there, but it can choose neither Host nor Origin.
-type guard struct {
+type Guard struct {
 	hosts   map[string]bool
 	origins map[string]bool
 }
 
-func newGuard(hosts, origins []string) (guard, error) {
-	g := guard{hosts: map[string]bool{}, origins: map[string]bool{}}
+// New makes a Guard that lets pass, besides loopback addresses and "localhost",
+// hosts, and pages of origins ("https://app.example").
+func New(hosts, origins []string) (Guard, error) {
+	g := Guard{hosts: map[string]bool{}, origins: map[string]bool{}}
 	for _, h := range hosts {
 		if h == "" || strings.ContainsAny(h, "/*@ ") {
-			return g, fmt.Errorf("api: %q is not a host name; write names like \"gateway.example\" or \"gateway.example:10000\"", h)
+			return g, fmt.Errorf("guard: %q is not a host name; write names like \"gateway.example\" or \"gateway.example:10000\"", h)
 		}
 		g.hosts[normalHost(h)] = true
 	}
 	for _, o := range origins {
 		u, err := url.Parse(o)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return g, fmt.Errorf("api: %q is not a web origin; write it like \"https://app.example\", without a path", o)
+			return g, fmt.Errorf("guard: %q is not a web origin; write it like \"https://app.example\", without a path", o)
 		}
 		g.origins[strings.ToLower(o)] = true
 	}
@@ -42,9 +51,9 @@ func normalHost(h string) string {
 	return strings.TrimSuffix(strings.ToLower(h), ".")
 }
 
-// check refuses foreign hosts and origins and gives allowed origins their
+// Check refuses foreign hosts and origins and gives allowed origins their
 // headers.
-func (g guard) check(w http.ResponseWriter, r *http.Request) error {
+func (g Guard) Check(w http.ResponseWriter, r *http.Request) error {
 	if !g.hostAllowed(r.Host) {
 		return openai.Errorf(openai.CodeHostNotAllowed, "The Host header names a host this gateway does not serve; add it to the gateway's hosts to allow it.")
 	}
@@ -67,7 +76,7 @@ func (g guard) check(w http.ResponseWriter, r *http.Request) error {
 	return openai.Errorf(openai.CodeOriginNotAllowed, "Pages of this origin may not call the gateway; add it to the gateway's origins to allow it.")
 }
 
-func (g guard) hostAllowed(host string) bool {
+func (g Guard) hostAllowed(host string) bool {
 	host = strings.ToLower(host)
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -81,8 +90,8 @@ func (g guard) hostAllowed(host string) bool {
 	return err == nil && ip.IsLoopback() && ip.Zone() == ""
 }
 
-// preflight answers a CORS preflight of an allowed origin; check has passed.
-func (g guard) preflight(w http.ResponseWriter, r *http.Request, method string) bool {
+// Preflight answers a CORS preflight of an allowed origin; Check has passed.
+func (g Guard) Preflight(w http.ResponseWriter, r *http.Request, method string) bool {
 	h := w.Header()
 	if h.Get("Access-Control-Allow-Origin") == "" {
 		return false
@@ -106,9 +115,9 @@ func isHeaderList(s string) bool {
 	return len(s) <= 1024
 }
 
-// requireJSON refuses a body that is not declared as JSON. Pages can send other
+// RequireJSON refuses a body that is not declared as JSON. Pages can send other
 // types without a preflight.
-func requireJSON(r *http.Request) error {
+func RequireJSON(r *http.Request) error {
 	types := r.Header.Values("Content-Type")
 	if len(types) == 1 && r.Header.Get("Content-Encoding") == "" {
 		t, params, err := mime.ParseMediaType(types[0])
