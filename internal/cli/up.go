@@ -23,7 +23,7 @@ func (a *app) upCommand() *cobra.Command {
 		Use:   "up",
 		Short: "Run the whole network on this machine",
 		Long: `Run a whole network on this machine: a TON chain of its own with the contracts on
-it, a proxy, workers, and a client with its OpenAI-compatible endpoint, each a
+it, proxies, workers, and a client with its OpenAI-compatible endpoint, each a
 process of its own. It is SIMULATED: everything is checked and paid for as on a
 real network, but no hardware protects it and its coins are worth nothing.
 
@@ -37,6 +37,7 @@ and keep it running. An engine that wants an API key gets it from the variable
 COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 		Example: `  cocoon up
   cocoon up --workers 3 --listen 127.0.0.1:0 --dir /tmp/net
+  cocoon up --workers 6 --proxies 3
   cocoon up --engine auto
   cocoon up --engine http://127.0.0.1:8000 --model Qwen/Qwen3-8B --model-path /srv/qwen3
   cocoon up --engine llama.cpp --model-path model.gguf`,
@@ -69,6 +70,7 @@ COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 	}
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:10000", "address of the OpenAI-compatible endpoint; with port 0 every port is chosen free")
 	cmd.Flags().IntVar(&cfg.Workers, "workers", 1, "number of workers")
+	cmd.Flags().IntVar(&cfg.Proxies, "proxies", 1, "number of proxies: client and workers keep connections to all")
 	cmd.Flags().StringVar(&cfg.Engine, "engine", "demo", "demo, auto, vllm, sglang, llama.cpp, or the URL of an OpenAI-compatible engine")
 	cmd.Flags().StringVar(&cfg.Model, "model", "", "that engine's model, by name or in full, name@commit:hash (default: the first it lists)")
 	cmd.Flags().StringVar(&cfg.ModelPath, "model-path", "", "folder or file of the model, to start an engine with and to check")

@@ -114,7 +114,7 @@ func (o *operator) deployRoot(ctx context.Context) (cocoon.Address, error) {
 type listing struct {
 	proxyImage, workerImage [32]byte
 	models                  [][32]byte
-	proxy                   registry.Proxy // addresses only
+	proxies                 []registry.Proxy // addresses only
 }
 
 // arrange brings the root contract's lists and the wallets' balances to where
@@ -142,13 +142,21 @@ func (o *operator) arrange(ctx context.Context, root cocoon.Address, want listin
 		}
 	}
 	listed := func(s *registry.Snapshot) bool {
-		return len(s.Proxies) > 0 && s.Proxies[0].ForClients == want.proxy.ForClients && s.Proxies[0].ForWorkers == want.proxy.ForWorkers
+		return slices.EqualFunc(s.Proxies, want.proxies, func(a, b registry.Proxy) bool {
+			return a.ForClients == b.ForClients && a.ForWorkers == b.ForWorkers
+		})
 	}
-	switch {
-	case len(snap.Proxies) == 0:
-		tell(&bindings.RegisterProxy{Endpoint: want.proxy.Text()})
-	case !listed(snap):
-		tell(&bindings.UpdateProxy{Seqno: snap.Proxies[0].Seqno, Endpoint: want.proxy.Text()})
+	if !listed(snap) {
+		for i, p := range want.proxies {
+			if i < len(snap.Proxies) {
+				tell(&bindings.UpdateProxy{Seqno: snap.Proxies[i].Seqno, Endpoint: p.Text()})
+			} else {
+				tell(&bindings.RegisterProxy{Endpoint: p.Text()})
+			}
+		}
+		for _, p := range snap.Proxies[min(len(want.proxies), len(snap.Proxies)):] {
+			tell(&bindings.UnregisterProxy{Seqno: p.Seqno})
+		}
 	}
 	if err != nil {
 		return err

@@ -40,8 +40,8 @@ type UpConfig struct {
 	Dir string
 	// Listen is the gateway's address. With port 0 every port is chosen free.
 	Listen string
-	// Workers is how many workers there are.
-	Workers int
+	// Workers is how many workers there are, Proxies how many proxies; 0 = 1.
+	Workers, Proxies int
 	// Engine is "demo", the URL of an engine, "auto" for one that runs here, or a
 	// make to start. Model is its model's name, in full or not; "" = what it
 	// lists first. ModelPath, if set, is the model's folder or file, whose hash
@@ -60,6 +60,9 @@ type UpConfig struct {
 func (c *UpConfig) Validate() error {
 	if c.Workers < 1 || c.Workers > 64 {
 		return fmt.Errorf("--workers %d: 1 to 64 are possible", c.Workers)
+	}
+	if c.Proxies < 0 || c.Proxies > 16 {
+		return fmt.Errorf("--proxies %d: 1 to 16 are possible", c.Proxies)
 	}
 	if _, err := net.ResolveTCPAddr("tcp", c.Listen); err != nil {
 		return fmt.Errorf("--listen %q is no address such as 127.0.0.1:10000: %v", c.Listen, err)
@@ -87,6 +90,7 @@ func Up(ctx context.Context, cfg UpConfig) error {
 	if cfg.Workers < 1 || cfg.Workers > 64 {
 		return fmt.Errorf("--workers %d: 1 to 64 are possible", cfg.Workers)
 	}
+	cfg.Proxies = max(cfg.Proxies, 1)
 	lock, err := lockDir(cfg.Dir)
 	if err != nil {
 		return err
@@ -117,15 +121,22 @@ const embedWorker = "worker-embed"
 
 // openSockets opens every listening socket. They are the first thing, as the
 // root contract names the proxy's.
-func (n *network) openSockets() (proxy *child, workers []*child, client *child, err error) {
+func (n *network) openSockets() (proxies, workers []*child, client *child, err error) {
 	addr := func(port int) string {
 		if _, p, _ := net.SplitHostPort(n.cfg.Listen); p == "0" {
 			port = 0
 		}
 		return net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
 	}
-	proxy = n.child("proxy", "proxy")
-	err = errors.Join(proxy.open("workers", addr(11001)), proxy.open("clients", addr(11002)), proxy.open("status", addr(11000)))
+	for i := range n.cfg.Proxies {
+		name := "proxy"
+		if i > 0 {
+			name = fmt.Sprintf("proxy-%d", i+1)
+		}
+		p := n.child("proxy", name)
+		err = errors.Join(err, p.open("workers", addr(11001+10*i)), p.open("clients", addr(11002+10*i)), p.open("status", addr(11000+10*i)))
+		proxies = append(proxies, p)
+	}
 	for i := range n.cfg.Workers {
 		w := n.child("worker", fmt.Sprintf("worker-%d", i+1))
 		err = errors.Join(err, w.open("status", addr(12000+10*i)))
@@ -139,7 +150,7 @@ func (n *network) openSockets() (proxy *child, workers []*child, client *child, 
 	}
 	client = n.child("client", "client")
 	err = errors.Join(err, client.open("gateway", n.cfg.Listen), client.open("status", addr(10001)))
-	return proxy, workers, client, err
+	return proxies, workers, client, err
 }
 
 // chainChild is the process of the development chain. Its address is chosen
@@ -182,10 +193,10 @@ func (n *network) chainChild() (*child, error) {
 
 // prepareInTime is prepare with a limit: what waits for a block that never
 // brings what was sent would wait for ever.
-func (n *network) prepareInTime(ctx context.Context, proxyChild *child, workers []*child, client *child) error {
+func (n *network) prepareInTime(ctx context.Context, proxies, workers []*child, client *child) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("the development chain did not take the root contract and the wallets within %v; %s says why, and a new --dir starts anew", readyLimit, n.path("logs", "chain.log")))
 	defer cancel()
-	err := n.prepare(ctx, proxyChild, workers, client)
+	err := n.prepare(ctx, proxies, workers, client)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -194,7 +205,7 @@ func (n *network) prepareInTime(ctx context.Context, proxyChild *child, workers 
 
 // prepare deploys what is missing on the chain and writes the configuration of
 // every role.
-func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*child, client *child) error {
+func (n *network) prepare(ctx context.Context, proxies, workers []*child, client *child) error {
 	seed, err := ensureSecret(n.path("platform.seed"))
 	if err != nil {
 		return err
@@ -208,11 +219,11 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 	if n.cfg.Engine == "demo" {
 		models = append(models, sha256.Sum256([]byte(demo.EmbedFullName())))
 	}
-	root, err := n.arrange(ctx, append([]*child{proxyChild, client}, workers...), listing{
-		proxyImage: simulated.Image(simProxyImage).Hash(), workerImage: simulated.Image(simWorkImage).Hash(),
-		models: models,
-		proxy:  registry.Proxy{ForWorkers: proxyChild.addr("workers"), ForClients: proxyChild.addr("clients")},
-	})
+	want := listing{proxyImage: simulated.Image(simProxyImage).Hash(), workerImage: simulated.Image(simWorkImage).Hash(), models: models}
+	for _, p := range proxies {
+		want.proxies = append(want.proxies, registry.Proxy{ForWorkers: p.addr("workers"), ForClients: p.addr("clients")})
+	}
+	root, err := n.arrange(ctx, slices.Concat(proxies, []*child{client}, workers), want)
 	if err != nil {
 		return err
 	}
@@ -234,11 +245,12 @@ func (n *network) prepare(ctx context.Context, proxyChild *child, workers []*chi
 		r.Dir, r.Status, r.Owner = n.path(c.name), c.addr("status"), owner.String()
 		r.WalletKeyFile = n.walletKey(c)
 		r.SimulatedSeed, r.SimulatedMachine, r.PowDifficulty = n.path("platform.seed"), c.name, devDifficulty
+		r.Proxies = n.cfg.Proxies
 		r.Every, r.MarkEvery, r.AnchorEvery = devEvery, devMarkEvery, devAnchorEvery
 		switch c.role {
 		case "proxy":
 			cfg.Measured.SimulatedImage = simProxyImage
-			r.KeyFile = n.path("keys", "proxy.key")
+			r.KeyFile = n.path("keys", c.name+".key")
 			r.ListenWorkers, r.ListenClients = c.addr("workers"), c.addr("clients")
 			if _, err := ensureKey(r.KeyFile); err != nil {
 				return err
@@ -362,7 +374,7 @@ func (n *network) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	proxyChild, workers, client, err := n.openSockets()
+	proxies, workers, client, err := n.openSockets()
 	if err != nil {
 		return err
 	}
@@ -392,10 +404,10 @@ func (n *network) run(ctx context.Context) error {
 			return err
 		}
 		phase("contracts", "root contract, wallets and prices on chain")
-		if err := n.prepareInTime(ctx, proxyChild, workers, client); err != nil {
+		if err := n.prepareInTime(ctx, proxies, workers, client); err != nil {
 			return err
 		}
-		phase("processes", fmt.Sprintf("starting proxy, %d worker(s), client", len(workers)))
+		phase("processes", fmt.Sprintf("starting %d proxy(s), %d worker(s), client", len(proxies), len(workers)))
 		launch(n.children[1:]...)
 		return n.waitReady(ctx, gctx)
 	}()
