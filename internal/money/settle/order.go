@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -329,12 +330,16 @@ func (c *Client) closing(ctx context.Context, contract cocoon.Address, s *bindin
 
 // Channels implements what `cocoon channel` asks a worker for.
 func (w *Worker) Channels(ctx context.Context) ([]Channel, error) {
-	out := []Channel{}
+	// The chain may have paid before the proxy's signed payment is here.
+	w.stateMu.Lock()
+	known := maps.Clone(w.proxies)
+	w.stateMu.Unlock()
 	for _, contract := range w.cfg.Views.Contracts() {
-		ch := Channel{Kind: "worker", Contract: contract, State: notDeployed}
-		w.stateMu.Lock()
-		ch.Proxy = w.proxies[contract]
-		w.stateMu.Unlock()
+		known[contract] = known[contract]
+	}
+	out := []Channel{}
+	for contract, proxy := range known {
+		ch := Channel{Kind: "worker", Contract: contract, Proxy: proxy, State: notDeployed}
 		acc, err := w.chain.Account(ctx, contract)
 		if err != nil {
 			return nil, fmt.Errorf("worker contract %v: %w", contract, err)
