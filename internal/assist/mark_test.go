@@ -56,7 +56,7 @@ func protectedSpans(t Text) (out []string) {
 
 func TestMarkAndRestore(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 4_000 {
+	for range 1_500 {
 		in := randomText(r)
 		m := mark(in, false)
 		out, lost, err := m.restore(m.text)
@@ -79,7 +79,7 @@ func TestMarkAndRestore(t *testing.T) {
 func TestHostileModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	refused, kept := 0, 0
-	for range 10_000 {
+	for range 3_000 {
 		in := randomText(r)
 		m := mark(in, r.IntN(2) == 0)
 		out, lost, err := m.restore(disturb(r, m.text))

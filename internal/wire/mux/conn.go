@@ -26,6 +26,7 @@ type Conn struct {
 
 	started atomic.Bool
 	ready   chan struct{}
+	spoken  atomic.Bool // the peer has sent its first packet
 	done    chan struct{}
 	end     sync.Once
 	err     error          // the reason; set before done is closed
@@ -241,6 +242,11 @@ func (c *Conn) Query(ctx context.Context, fn []byte) ([]byte, error) {
 	case a := <-ch:
 		return a.data, a.err
 	case <-c.done:
+		select {
+		case a := <-ch: // the last thing the peer said
+			return a.data, a.err
+		default:
+		}
 		return nil, c.closed
 	case <-ctx.Done():
 		return nil, fmt.Errorf("mux: query: %w", context.Cause(ctx))

@@ -170,6 +170,7 @@ func (c *Conn) greet(p []byte) error {
 	if r.Finish() != nil || kind != want {
 		return violation("the first packet is not the handshake")
 	}
+	c.spoken.Store(true)
 	if c.cfg.Side == Acceptor {
 		c.out.first(idConnected, id)
 	}
@@ -227,7 +228,7 @@ func (c *Conn) ioError(err error) error {
 	case errors.Is(err, ErrViolation):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe), errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		if !c.isReady() {
+		if !c.spoken.Load() {
 			return fmt.Errorf("%w (%w)", ErrRefused, err)
 		}
 		return fmt.Errorf("%w (%w)", ErrPeerGone, err)
