@@ -70,6 +70,9 @@ type Config struct {
 	// Verification says, as JSON, what was verified of the network's peers;
 	// nil = there is no such page.
 	Verification func() any
+	// Receipt returns, as JSON, the receipt of a request by its id; an error
+	// means that there is none. nil = no receipts are kept.
+	Receipt func(id string) (any, error)
 	// Ready says whether calls can be served now; nil = some model is served.
 	Ready func(context.Context) error
 }
@@ -160,12 +163,18 @@ var routes = map[string]route{
 // modelPrefix is the path of one model; its id may contain slashes.
 const modelPrefix = "/v1/models/"
 
+// receiptPrefix is the path of one receipt.
+const receiptPrefix = "/v1/receipts/"
+
 func findRoute(path string) (route, bool) {
 	if r, ok := routes[path]; ok {
 		return r, true
 	}
 	if id, ok := strings.CutPrefix(path, modelPrefix); ok && id != "" {
 		return route{"model", http.MethodGet, (*Gateway).serveModel}, true
+	}
+	if id, ok := strings.CutPrefix(path, receiptPrefix); ok && id != "" && !strings.Contains(id, "/") {
+		return route{"receipt", http.MethodGet, (*Gateway).serveReceipt}, true
 	}
 	return route{name: "unknown"}, false
 }

@@ -33,20 +33,21 @@ const (
 var callErrors = []int{400, 402, 404, 408, 413, 415, 429, 500, 502, 503, 504}
 
 var endpoints = map[string]endpoint{
-	pathChat:           {"A chat completion", mediaJSON, chatFields, []string{"model", "messages"}, []string{mediaJSON, mediaStream}, callErrors},
-	pathCompletions:    {"A text completion", mediaJSON, completionFields, []string{"model", "prompt"}, []string{mediaJSON, mediaStream}, callErrors},
-	"/v1/responses":    {"A response, without state", mediaJSON, responseFields, []string{"model", "input"}, []string{mediaJSON, mediaStream}, callErrors},
-	pathMessages:       {"A message, in the Anthropic form", mediaJSON, anthropicFields, []string{"model", "messages", "max_tokens"}, []string{mediaJSON, mediaStream}, callErrors},
-	pathEmbeddings:     {"Embeddings of texts", mediaJSON, embeddingFields, []string{"model", "input"}, []string{mediaJSON}, callErrors},
-	pathTranscriptions: {"A transcript of speech", mediaForm, transcriptionFields(), []string{"model", "file"}, []string{mediaJSON, mediaText}, callErrors},
-	"/v1/models":       {"What is served now", "", nil, nil, []string{mediaJSON}, []int{500, 502, 503}},
-	"/v1/models/{id}":  {"One model", "", nil, nil, []string{mediaJSON}, []int{404, 500, 502, 503}},
-	"/v1/verification": {"What was verified of the peers", "", nil, nil, []string{mediaJSON}, []int{404, 500}},
-	"/v1/workers":      {"What was verified of the workers", "", nil, nil, []string{mediaJSON}, []int{404, 500}},
-	"/openapi.json":    {"This document", "", nil, nil, []string{mediaJSON}, []int{500}},
-	"/healthz":         {"The process is up", "", nil, nil, []string{mediaJSON}, []int{500}},
-	"/readyz":          {"A call can be served", "", nil, nil, []string{mediaJSON}, []int{500, 503}},
-	"/metrics":         {"Prometheus metrics", "", nil, nil, []string{mediaText}, []int{500}},
+	pathChat:            {"A chat completion", mediaJSON, chatFields, []string{"model", "messages"}, []string{mediaJSON, mediaStream}, callErrors},
+	pathCompletions:     {"A text completion", mediaJSON, completionFields, []string{"model", "prompt"}, []string{mediaJSON, mediaStream}, callErrors},
+	"/v1/responses":     {"A response, without state", mediaJSON, responseFields, []string{"model", "input"}, []string{mediaJSON, mediaStream}, callErrors},
+	pathMessages:        {"A message, in the Anthropic form", mediaJSON, anthropicFields, []string{"model", "messages", "max_tokens"}, []string{mediaJSON, mediaStream}, callErrors},
+	pathEmbeddings:      {"Embeddings of texts", mediaJSON, embeddingFields, []string{"model", "input"}, []string{mediaJSON}, callErrors},
+	pathTranscriptions:  {"A transcript of speech", mediaForm, transcriptionFields(), []string{"model", "file"}, []string{mediaJSON, mediaText}, callErrors},
+	"/v1/models":        {"What is served now", "", nil, nil, []string{mediaJSON}, []int{500, 502, 503}},
+	"/v1/models/{id}":   {"One model", "", nil, nil, []string{mediaJSON}, []int{404, 500, 502, 503}},
+	"/v1/verification":  {"What was verified of the peers", "", nil, nil, []string{mediaJSON}, []int{404, 500}},
+	"/v1/workers":       {"What was verified of the workers", "", nil, nil, []string{mediaJSON}, []int{404, 500}},
+	"/v1/receipts/{id}": {"The receipt of a request", "", nil, nil, []string{mediaJSON}, []int{404, 500}},
+	"/openapi.json":     {"This document", "", nil, nil, []string{mediaJSON}, []int{500}},
+	"/healthz":          {"The process is up", "", nil, nil, []string{mediaJSON}, []int{500}},
+	"/readyz":           {"A call can be served", "", nil, nil, []string{mediaJSON}, []int{500, 503}},
+	"/metrics":          {"Prometheus metrics", "", nil, nil, []string{mediaText}, []int{500}},
 }
 
 // everyPath are the statuses of the guard and of a wrong method.
@@ -101,6 +102,9 @@ var openAPI = sync.OnceValue(func() json.RawMessage {
 		op := object{"summary": e.summary, "operationId": operationID(path)}
 		if path == "/v1/models/{id}" {
 			op["parameters"] = []object{{"name": "id", "in": "path", "required": true, "description": "May hold slashes.", "schema": object{"type": "string"}}}
+		}
+		if path == "/v1/receipts/{id}" {
+			op["parameters"] = []object{{"name": "id", "in": "path", "required": true, "description": "As the header X-Cocoon-Receipt says; its first 8 digits or more will do.", "schema": object{"type": "string"}}}
 		}
 		if e.media != "" {
 			method = "post"

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -85,7 +86,7 @@ func TestDocument(t *testing.T) {
 	for path := range d.Paths {
 		have = append(have, path)
 	}
-	want := []string{"/v1/models/{id}"}
+	want := []string{"/v1/models/{id}", "/v1/receipts/{id}"}
 	for path := range routes {
 		want = append(want, path)
 	}
@@ -97,7 +98,18 @@ func TestDocument(t *testing.T) {
 	g := newGateway(t, &wordBackend{}, func(c *Config) {
 		c.Verification = func() any { return map[string]int{} }
 		c.Workers = c.Verification
+		c.Receipt = func(id string) (any, error) {
+			if id != "words" {
+				return nil, errors.New("none")
+			}
+			return map[string]string{"request_id": id}, nil
+		}
 	})
+	w := ask(g, "GET", "/v1/receipts/other", "")
+	if w.Code != 404 {
+		t.Errorf("a receipt that is not kept: %d", w.Code)
+	}
+	d.documented(t, "/v1/receipts/{id}", "GET", w.Code, w.Header(), w.Body.Bytes())
 	for path, ops := range d.Paths {
 		real := strings.ReplaceAll(path, "{id}", "words")
 		for method, op := range ops {

@@ -1,6 +1,10 @@
 package api
 
-import "github.com/cocoon-network/cocoon/internal/api/openai"
+import (
+	"strings"
+
+	"github.com/cocoon-network/cocoon/internal/api/openai"
+)
 
 // serveVerification tells what was verified of the peers that serve calls, as
 // it stands now.
@@ -18,4 +22,18 @@ func (g *Gateway) serveWorkers(x *exchange) error {
 		return openai.NotFound(x.r.URL.Path)
 	}
 	return x.writeJSON(g.cfg.Workers())
+}
+
+// serveReceipt shows a receipt that the client keeps: what was signed, and the
+// salts that open its commitments. As with all of the surface, only who may
+// spend the owner's money may ask (see guard).
+func (g *Gateway) serveReceipt(x *exchange) error {
+	if g.cfg.Receipt == nil {
+		return openai.NotFound(x.r.URL.Path)
+	}
+	r, err := g.cfg.Receipt(strings.TrimPrefix(x.r.URL.Path, receiptPrefix))
+	if err != nil {
+		return openai.NotFound(x.r.URL.Path)
+	}
+	return x.writeJSON(r)
 }

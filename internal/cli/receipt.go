@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -80,11 +81,7 @@ func (a *app) receiptCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			proxy, err := node.ProxyStatus(state)
-			if err != nil {
-				return err
-			}
-			f, err := node.ExportReceipt(cmd.Context(), k[0], proxy)
+			f, err := node.ExportReceipt(cmd.Context(), k[0], state)
 			if err != nil {
 				return err
 			}
@@ -157,22 +154,26 @@ func (a *app) auditCommand() *cobra.Command {
 epoch continues the one before; that clients were charged what workers were
 credited; that promises were kept; that no set of workers has two versions.
 
-PROXY is the status address of a proxy; by default the one of the network in
---dir. The exit status is 1 if anything disagrees.`,
-		Example: "  cocoon audit\n  cocoon audit http://127.0.0.1:11000 --config client.toml --json",
+PROXY is the name of a proxy of the network in --dir ("proxy" is the first one,
+and what is meant without a name), or the status address of any other. The exit status is 1 if anything disagrees.`,
+		Example: "  cocoon audit\n  cocoon audit proxy\n  cocoon audit http://127.0.0.1:11000 --config client.toml --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, state, err := a.verifyNetwork(config)
 			if err != nil {
 				return err
 			}
-			var proxy string
+			proxy := "proxy"
 			if len(args) == 1 {
 				proxy = args[0]
-			} else if state == nil {
-				return usageError{errors.New("name the proxy's status address, or a running network with --dir")}
-			} else if proxy, err = node.ProxyStatus(state); err != nil {
-				return err
+			}
+			if !strings.Contains(proxy, "://") {
+				if state == nil {
+					return usageError{errors.New("name the proxy's status address, http://host:port, or a running network with --dir")}
+				}
+				if proxy, err = node.ProxyStatus(state, proxy); err != nil {
+					return err
+				}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), verifyLimit)
 			defer cancel()

@@ -42,9 +42,17 @@ type head struct {
 }
 
 // ExportReceipt completes a kept receipt with its place in the newest epoch
-// that the proxy, at its status address, has on chain.
-func ExportReceipt(ctx context.Context, k audit.Kept, proxy string) (*ReceiptFile, error) {
+// that its proxy has on chain.
+func ExportReceipt(ctx context.Context, k audit.Kept, state *State) (*ReceiptFile, error) {
 	signed, err := receipt.ParseSigned(k.Proxy)
+	if err != nil {
+		return nil, err
+	}
+	_, st, err := bundleOf(k.ProxyBundle, cocoon.RoleProxy)
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := logOf(ctx, state, st.ContractKey)
 	if err != nil {
 		return nil, err
 	}
@@ -62,14 +70,31 @@ func ExportReceipt(ctx context.Context, k audit.Kept, proxy string) (*ReceiptFil
 	return f, nil
 }
 
-// ProxyStatus is the status address of the proxy of a network here.
-func ProxyStatus(s *State) (string, error) {
+// ProxyStatus is the status address of a proxy of a network here, by its name
+// in `cocoon status`; "proxy" is the first one.
+func ProxyStatus(s *State, name string) (string, error) {
+	var have []string
 	for _, c := range s.Children {
-		if c.Role == "proxy" && c.Status != "" {
+		if c.Role != "proxy" || c.Status == "" {
+			continue
+		}
+		if name == "proxy" || name == c.Name {
+			return c.Status, nil
+		}
+		have = append(have, c.Name)
+	}
+	return "", fmt.Errorf("no proxy %q of this network shows its log; those that do: %q", name, have)
+}
+
+// logOf is the status address of the proxy here whose log is of a contract key.
+func logOf(ctx context.Context, s *State, key receipt.Hash) (string, error) {
+	for _, c := range s.Children {
+		var h head
+		if c.Role == "proxy" && c.Status != "" && getJSON(ctx, c.Status+auditPath+"head", &h) == nil && h.ContractKey == key {
 			return c.Status, nil
 		}
 	}
-	return "", errors.New("no proxy of this network shows its log")
+	return "", fmt.Errorf("no proxy of this network shows the log of contract key %s", key)
 }
 
 // What receipts are held against.
