@@ -23,8 +23,9 @@ import (
 )
 
 // doAs runs a call at this session, sealed as mode says. An unknown session is
-// set up again once, with a new envelope.
-func (s *session) doAs(ctx context.Context, mode api.Seal, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time) (a *api.Answer, retry bool, err error) {
+// set up again once, with a new envelope. patience is how long it waits for
+// workers that may come back.
+func (s *session) doAs(ctx context.Context, mode api.Seal, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time, patience time.Duration) (a *api.Answer, retry bool, err error) {
 	if mode == api.SealOff {
 		a, retry, err = s.do(ctx, call, query, nil, maxCoefficient, deadline)
 		if err == nil {
@@ -32,9 +33,9 @@ func (s *session) doAs(ctx context.Context, mode api.Seal, call *api.Call, query
 		}
 		return a, retry, err
 	}
-	until := time.Now().Add(waitForWorker)
+	until := time.Now().Add(patience)
 	for repaired, tries := false, 0; ; tries++ {
-		x, message, err := s.seal(ctx, call, query, maxCoefficient, deadline)
+		x, message, err := s.seal(ctx, call, query, maxCoefficient, deadline, patience)
 		var not *notSealedError
 		if errors.As(err, &not) {
 			if ctx.Err() != nil {

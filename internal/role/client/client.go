@@ -124,6 +124,8 @@ type Client struct {
 	setVersions map[cocoon.Address]setVersion
 	books       map[cocoon.Address]*books
 	models      map[string]bool // base names ever offered
+	breakers    map[[32]byte]*breaker
+	picked      uint64 // choices made
 
 	start       time.Time // the monotonic clock's
 	reputations *reputations
@@ -192,7 +194,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, log: cfg.Logger, sessions: map[*session]struct{}{}, changed: make(chan struct{}),
 		reckonings: map[cocoon.Address]*reckoning{}, suspended: map[[32]byte]bool{},
-		setVersions: map[cocoon.Address]setVersion{}, books: map[cocoon.Address]*books{}, models: map[string]bool{}, start: time.Now(), reputations: newReputations(),
+		setVersions: map[cocoon.Address]setVersion{}, books: map[cocoon.Address]*books{}, models: map[string]bool{}, breakers: map[[32]byte]*breaker{}, start: time.Now(), reputations: newReputations(),
 	}
 	if _, err := rand.Read(c.gatewayKey[:]); err != nil {
 		return nil, err
@@ -247,26 +249,45 @@ func (c *Client) remove(s *session) {
 	delete(c.sessions, s)
 }
 
-// session returns the least busy ready session that was not tried, waiting for
-// one for waitForProxy, and no longer than deadline or ctx.
-func (c *Client) session(ctx context.Context, deadline time.Time, tried map[*session]bool) (*session, error) {
+// session returns the best ready session that was not tried, and whether there
+// is a second one: first those whose breaker lets calls through and that have
+// workers of the model, among them the least busy, then the one that was not
+// picked for longest. It waits for one for waitForProxy, and no longer than
+// deadline or ctx.
+func (c *Client) session(ctx context.Context, deadline time.Time, model string, tried map[*session]bool) (best *session, more bool, err error) {
 	for waits := false; ; {
 		c.mu.Lock()
-		var best *session
+		now := time.Now()
 		all := len(c.sessions) > 0
+		var bestRank int
 		for s := range c.sessions {
-			all = all && tried[s]
-			if !tried[s] && (best == nil || s.running() < best.running()) {
-				best = s
+			if tried[s] {
+				continue
 			}
+			all = false
+			rank := 0
+			if !c.breakerOf(s).passes(now) {
+				rank = 2
+			} else if model != "" && !s.offers(model) {
+				rank = 1
+			}
+			more = more || best != nil
+			if best == nil || rank < bestRank || rank == bestRank && (s.running() < best.running() || s.running() == best.running() && s.picked < best.picked) {
+				best, bestRank = s, rank
+			}
+		}
+		if best != nil && model != "" {
+			c.picked++
+			best.picked = c.picked
+			c.breakerOf(best).begin()
 		}
 		changed := c.changed
 		c.mu.Unlock()
 		if best != nil {
-			return best, nil
+			return best, more, nil
 		}
 		if all {
-			return nil, openai.Unavailable("Every proxy that is connected was tried.")
+			return nil, false, errAllTried
 		}
 		if !waits { // most need not, and a timer costs
 			waits = true
@@ -277,16 +298,23 @@ func (c *Client) session(ctx context.Context, deadline time.Time, tried map[*ses
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, openai.Unavailable("No proxy is connected: none could be reached, or none passed verification. `cocoon status` says why.")
+			return nil, false, openai.Unavailable("No proxy is connected: none could be reached, or none passed verification. `cocoon status` says why.")
 		}
 	}
 }
 
+var errAllTried = openai.Unavailable("Every proxy that is connected was tried.")
+
 // waitForProxy bounds how long a call waits for a connection.
 const waitForProxy = 10 * time.Second
 
-// maxAttempts bounds the proxies tried before the first byte.
-const maxAttempts = 3
+// maxAttempts bounds the proxies tried before the first byte: a proxy that
+// comes back counts again.
+const maxAttempts = 8
+
+// hurry is how long a call waits at a proxy for its workers while another proxy
+// was not asked yet.
+const hurry = 300 * time.Millisecond
 
 // Do implements api.Backend: one call, tried at another connection if the
 // first breaks before anything of the answer came.
@@ -307,16 +335,32 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 	}
 	query := role.EncodeRequest(call.Path, call.ContentType, call.Body)
 	tried := map[*session]bool{}
+	var hurried []*session // tried with less patience
 	var failure error
 	for range maxAttempts {
-		s, err := c.session(ctx, deadline, tried)
+		s, more, err := c.session(ctx, deadline, call.Model, tried)
+		if err == errAllTried && len(hurried) > 0 {
+			for _, s := range hurried {
+				delete(tried, s)
+			}
+			hurried = nil
+			if s, _, err = c.session(ctx, deadline, call.Model, tried); err == nil {
+				more = false
+			}
+		}
 		if err != nil {
 			if failure == nil {
 				failure = err
 			}
 			break
 		}
-		a, retry, err := s.doAtPrice(ctx, mode, call, query, maxCoefficient, deadline)
+		patience := waitForWorker
+		if more {
+			patience = hurry
+			hurried = append(hurried, s)
+		}
+		a, retry, err := s.doAtPrice(ctx, mode, call, query, maxCoefficient, deadline, patience)
+		c.judged(ctx, s, err)
 		if err == nil {
 			return a, nil
 		}
@@ -349,7 +393,7 @@ func earlier(a, b time.Time) time.Time {
 // Models implements api.Backend: what the live workers behind all connected
 // proxies serve.
 func (c *Client) Models(ctx context.Context) ([]api.Model, error) {
-	_, err := c.session(ctx, time.Now().Add(waitForProxy), nil)
+	_, _, err := c.session(ctx, time.Now().Add(waitForProxy), "", nil)
 	if err != nil {
 		return nil, err
 	}

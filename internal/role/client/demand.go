@@ -49,7 +49,7 @@ func showsGPU(n *tee.Node) bool {
 
 // doAtPrice is doAs with the caller's cap on the price turned into the highest
 // coefficient at this proxy's prices.
-func (s *session) doAtPrice(ctx context.Context, mode api.Seal, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time) (*api.Answer, bool, error) {
+func (s *session) doAtPrice(ctx context.Context, mode api.Seal, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time, patience time.Duration) (*api.Answer, bool, error) {
 	if call.MaxPrice > 0 {
 		highest := coefficientAt(call.MaxPrice, &s.snap.Params)
 		if highest < 1 {
@@ -57,7 +57,7 @@ func (s *session) doAtPrice(ctx context.Context, mode api.Seal, call *api.Call, 
 		}
 		maxCoefficient = min(maxCoefficient, highest)
 	}
-	return s.doAs(ctx, mode, call, query, maxCoefficient, deadline)
+	return s.doAs(ctx, mode, call, query, maxCoefficient, deadline, patience)
 }
 
 // coefficientAt is the highest coefficient at which a million tokens of the

@@ -56,7 +56,7 @@ type sealing struct {
 }
 
 // seal seals a call to verified workers of this proxy.
-func (s *session) seal(ctx context.Context, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time) (*sealing, []byte, error) {
+func (s *session) seal(ctx context.Context, call *api.Call, query []byte, maxCoefficient int32, deadline time.Time, patience time.Duration) (*sealing, []byte, error) {
 	if s.directory == nil {
 		return nil, nil, &notSealedError{"the proxy speaks level 0 only: nothing can be sealed through it"}
 	}
@@ -64,7 +64,6 @@ func (s *session) seal(ctx context.Context, call *api.Call, query []byte, maxCoe
 		return nil, nil, openai.TooLarge(wire.MaxPacket)
 	}
 	cfg := &s.c.cfg
-	patience := waitForWorker
 	if cfg.Seal.Tighter(call.Seal) == api.SealPrefer {
 		patience = 0 // a call that may go unsealed does not wait for sealing
 	}

@@ -41,7 +41,9 @@ type session struct {
 	reckoning     *reckoning
 
 	active  atomic.Int64
-	retired chan struct{} // closed when the proxy is suspended
+	picked  uint64                // under Client.mu
+	offer   atomic.Pointer[offer] // nil = not asked yet
+	retired chan struct{}         // closed when the proxy is suspended
 	saver   role.Saver[channel.View]
 
 	// directory is what the proxy offers, nil where nothing can be sealed; books
@@ -132,12 +134,22 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 	}
 	s.c.add(s)
 	ready()
+	probing, stop := context.WithCancel(ctx)
+	mute := make(chan error, 1)
+	go func() { defer close(mute); mute <- s.probe(probing) }()
+	defer func() {
+		stop()
+		for range mute { // until it has ended
+		}
+	}()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.retired:
 			return s.retire(ctx)
+		case err := <-mute:
+			return err
 		case <-time.After(paymentEvery):
 		}
 		before := s.known()
