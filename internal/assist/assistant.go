@@ -55,6 +55,11 @@ type Answer struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
+// answer begins the Answer of a task: nothing was sent yet.
+func (p *prompt) answer() Answer {
+	return Answer{Proof: Proof{Receipts: []string{}, Verdict: "none"}, Prompt: p.name}
+}
+
 // prompt is one task's instruction.
 type prompt struct {
 	name   string // with version; a changed text gets a new version

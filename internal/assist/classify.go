@@ -49,7 +49,8 @@ var classifyPrompt = prompt{
 	small: `Label the message: spam, work, private or urgent. Answer as JSON.`,
 }
 
-var defaultLabels = []Label{
+// DefaultLabels are used if a request has none.
+var DefaultLabels = []Label{
 	{"spam", "advertising, scams, unwanted mass messages"},
 	{"urgent", "needs the reader's action within hours"},
 	{"work", "about work, study or business"},
@@ -94,9 +95,9 @@ func (a *Assistant) Classify(ctx context.Context, rq *ClassifyRequest) (*Classif
 	}
 	labels := rq.Labels
 	if len(labels) == 0 {
-		labels = defaultLabels
+		labels = DefaultLabels
 	}
-	r := &ClassifyResult{Answer: Answer{Prompt: classifyPrompt.name}, Labels: make([]Labelled, len(rq.Messages))}
+	r := &ClassifyResult{Answer: classifyPrompt.answer(), Labels: make([]Labelled, len(rq.Messages))}
 	for i, m := range rq.Messages {
 		r.Labels[i].ID = m.ID
 	}

@@ -78,7 +78,7 @@ func (a *Assistant) Compose(ctx context.Context, rq *ComposeRequest, onText func
 	if a.small {
 		return a.composeSmall(ctx, rq)
 	}
-	r := &ComposeResult{Answer: Answer{Prompt: composePrompt.name}, Result: rq.Text}
+	r := &ComposeResult{Answer: composePrompt.answer(), Result: rq.Text}
 	m := mark(rq.Text, rq.Mask)
 	tone := rq.Tone
 	if meaning, ok := Tones[tone]; ok {
@@ -169,7 +169,7 @@ func (r *ComposeResult) finish(rq *ComposeRequest) {
 // composeSmall does what the demo model was trained for: spelling, and then
 // translation. It knows no tones.
 func (a *Assistant) composeSmall(ctx context.Context, rq *ComposeRequest) (*ComposeResult, error) {
-	r := &ComposeResult{Answer: Answer{Prompt: composePrompt.name}, Result: rq.Text}
+	r := &ComposeResult{Answer: composePrompt.answer(), Result: rq.Text}
 	if rq.Tone != "" || rq.Emojify {
 		r.Fallback = true
 		r.Notes = append(r.Notes, "This model is too small for tones and emoji: they were left out.")

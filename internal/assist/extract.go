@@ -53,7 +53,7 @@ func (a *Assistant) Extract(ctx context.Context, rq *ExtractRequest) (*ExtractRe
 	if err := checkMessages("messages", rq.Messages, MaxMessages); err != nil {
 		return nil, err
 	}
-	r := &ExtractResult{Answer: Answer{Prompt: extractPrompt.name}, Items: []Item{}}
+	r := &ExtractResult{Answer: extractPrompt.answer(), Items: []Item{}}
 	var ls []line
 	for _, l := range lines(rq.Messages) {
 		if strings.TrimSpace(l.Text) != "" {

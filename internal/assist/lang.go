@@ -1,6 +1,7 @@
 package assist
 
 import (
+	"maps"
 	"strings"
 	"unicode"
 )
@@ -20,6 +21,9 @@ func Language(code string) string {
 	base, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(code)), "-")
 	return languages[base]
 }
+
+// Languages returns the names of all languages by code.
+func Languages() map[string]string { return maps.Clone(languages) }
 
 func baseCode(code string) string {
 	base, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(code)), "-")

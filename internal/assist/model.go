@@ -13,6 +13,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,15 +38,24 @@ type Call struct {
 type Proof struct {
 	// Receipts are the ids of the calls' receipts, for GET /v1/receipts/ID.
 	Receipts []string `json:"receipts"`
-	// Verdict is what the attested side proved to be; "mixed" if the calls'
-	// differ, "none" where an endpoint says nothing.
+	// Verdict is what the one that could read the text proved to be, as far as
+	// this side verified it: the worker if Sealed is "worker", else the proxy;
+	// "mixed" if the calls' differ, "none" where an endpoint says nothing or
+	// nothing was sent.
 	Verdict   string `json:"verdict"`
 	Simulated bool   `json:"simulated"`
 	// Sealed is how far the text was encrypted: "worker" or "proxy"; empty where
 	// an endpoint says nothing.
-	Sealed   string       `json:"sealed,omitempty"`
-	Image    string       `json:"image,omitempty"`
-	Model    string       `json:"model"`
+	Sealed string `json:"sealed,omitempty"`
+	// Image is the measured program behind Verdict, in hex.
+	Image string `json:"image,omitempty"`
+	// Proxy is the address of the proxy that passed the calls on, ProxyVerdict
+	// and ProxyImage what that one proved to be.
+	Proxy        string `json:"proxy,omitempty"`
+	ProxyVerdict string `json:"proxy_verdict,omitempty"`
+	ProxyImage   string `json:"proxy_image,omitempty"`
+
+	Model    string       `json:"model"` // those asked, by commas
 	Usage    openai.Usage `json:"usage"`
 	CostNano uint64       `json:"cost_nano"`
 	Calls    int          `json:"calls"`
@@ -59,14 +69,13 @@ func (p *Proof) add(q Proof) {
 		*p = q
 		return
 	}
-	if p.Verdict != q.Verdict {
-		p.Verdict = "mixed"
+	for _, x := range [][2]*string{{&p.Verdict, &q.Verdict}, {&p.Sealed, &q.Sealed}, {&p.Image, &q.Image}, {&p.Proxy, &q.Proxy}, {&p.ProxyVerdict, &q.ProxyVerdict}, {&p.ProxyImage, &q.ProxyImage}} {
+		if *x[0] != *x[1] {
+			*x[0] = "mixed"
+		}
 	}
-	if p.Sealed != q.Sealed {
-		p.Sealed = "mixed"
-	}
-	if p.Image != q.Image {
-		p.Image = "mixed"
+	if !slices.Contains(strings.Split(p.Model, ","), q.Model) {
+		p.Model += "," + q.Model
 	}
 	p.Simulated = p.Simulated || q.Simulated
 	p.Receipts = append(p.Receipts, q.Receipts...)
@@ -105,8 +114,9 @@ type Endpoint struct {
 	// HTTP carries the requests; nil = http.DefaultClient.
 	HTTP *http.Client
 
-	mu     sync.Mutex
-	listed []string
+	mu        sync.Mutex
+	listed    []string
+	simulated bool
 }
 
 const (
@@ -218,10 +228,17 @@ func costOf(data []byte) uint64 {
 	return n
 }
 
-// proofOf reads our gateway's headers; another endpoint has none.
+// proofOf reads our gateway's headers (docs/api.md); another endpoint has none.
 func proofOf(h http.Header, model string) Proof {
-	p := Proof{Model: model, Calls: 1, Verdict: h.Get("X-Cocoon-Verdict"), Image: h.Get("X-Cocoon-Image"),
-		Simulated: h.Get("X-Cocoon-Simulated") == "true", Sealed: h.Get("X-Cocoon-Sealed"), Receipts: []string{}}
+	p := Proof{Model: model, Calls: 1, Simulated: h.Get("X-Cocoon-Simulated") == "true", Receipts: []string{},
+		Proxy: h.Get("X-Cocoon-Proxy"), ProxyVerdict: h.Get("X-Cocoon-Verdict"), ProxyImage: h.Get("X-Cocoon-Image")}
+	p.Verdict, p.Image = p.ProxyVerdict, p.ProxyImage
+	switch h.Get("X-Cocoon-Seal") {
+	case "sealed":
+		p.Sealed, p.Verdict, p.Image = "worker", h.Get("X-Cocoon-Worker-Verdict"), h.Get("X-Cocoon-Worker-Image")
+	case "off":
+		p.Sealed = "proxy"
+	}
 	if p.Verdict == "" {
 		p.Verdict = "none"
 	}
@@ -229,6 +246,59 @@ func proofOf(h http.Header, model string) Proof {
 		p.Receipts = append(p.Receipts, id)
 	}
 	return p
+}
+
+// Info says what an Endpoint's answers come from.
+type Info struct {
+	Model      string `json:"model"`
+	EmbedModel string `json:"embed_model,omitempty"`
+	Simulated  bool   `json:"simulated"`
+}
+
+// Info asks which models will be used, and whether the network is simulated.
+func (e *Endpoint) Info(ctx context.Context) (Info, error) {
+	// The list also tells of the network.
+	_, err := e.list(ctx)
+	if err != nil && e.Model == "" {
+		return Info{}, err
+	}
+	name, err := e.model(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	embed := e.EmbedModel
+	if embed == "" {
+		embed, _ = e.embedder(ctx) // there may be none
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Info{Model: name, EmbedModel: embed, Simulated: e.simulated}, nil
+}
+
+const maxReceipt = 1 << 20
+
+// Receipt fetches the receipt of a call of ours, as JSON.
+func (e *Endpoint) Receipt(ctx context.Context, id string) (json.RawMessage, error) {
+	if id == "" || len(id) > 128 || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_=.") != "" || strings.Trim(id, ".") == "" {
+		return nil, openai.InvalidRequest("id", "This is no id of a receipt: 'receipts' of an answer has them.")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.Base, "/")+"/receipts/"+id, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := e.do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReceipt))
+	if err != nil {
+		return nil, openai.Cut("The receipt ended early.")
+	}
+	if !json.Valid(b) {
+		return nil, openai.Upstream("The receipt cannot be read.")
+	}
+	return b, nil
 }
 
 // Embed implements Model.
@@ -408,6 +478,7 @@ func (e *Endpoint) list(ctx context.Context) ([]string, error) {
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&l); err != nil {
 		return nil, openai.Upstream("The AI endpoint's list of models cannot be read.")
 	}
+	e.simulated = resp.Header.Get("X-Cocoon-Simulated") == "true"
 	for _, m := range l.Data {
 		e.listed = append(e.listed, m.ID)
 	}

@@ -65,7 +65,7 @@ func (a *Assistant) Recommend(ctx context.Context, rq *RecommendRequest) (*Recom
 	if n == 0 {
 		n = 5
 	}
-	r := &RecommendResult{Answer: Answer{Prompt: recommendPrompt.name}, Posts: []Recommended{}}
+	r := &RecommendResult{Answer: recommendPrompt.answer(), Posts: []Recommended{}}
 	ls := lines(rq.Posts)
 	texts := []string{rq.Interests}
 	for _, l := range ls {

@@ -92,7 +92,7 @@ func (a *Assistant) Replies(ctx context.Context, rq *RepliesRequest) (*RepliesRe
 	}
 	ls := lines(ms)
 	last := ms[len(ms)-1].Text
-	r := &RepliesResult{Answer: Answer{Prompt: repliesPrompt.name}, Replies: []SuggestedReply{}}
+	r := &RepliesResult{Answer: repliesPrompt.answer(), Replies: []SuggestedReply{}}
 	if !hasWords(last) {
 		r.Notes = append(r.Notes, "The last message has no words to reply to.")
 		return r, nil

@@ -98,7 +98,7 @@ func (a *Assistant) Summarize(ctx context.Context, rq *SummarizeRequest, onText 
 	if length == "" {
 		length = "bullets"
 	}
-	r := &SummarizeResult{Answer: Answer{Prompt: summarizePrompt.name}, Summary: []Point{}, Decisions: []Point{}, OpenQuestions: []Point{}}
+	r := &SummarizeResult{Answer: summarizePrompt.answer(), Summary: []Point{}, Decisions: []Point{}, OpenQuestions: []Point{}}
 	ms := rq.Messages
 	if rq.Text != "" {
 		for i, s := range pieces(rq.Text, a.budget().in/2) {

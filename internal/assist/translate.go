@@ -65,7 +65,7 @@ func (a *Assistant) Translate(ctx context.Context, rq *TranslateRequest) (*Trans
 	if err := rq.check(); err != nil {
 		return nil, err
 	}
-	r := &TranslateResult{Answer: Answer{Prompt: translatePrompt.name}, Texts: make([]Translation, len(rq.Texts))}
+	r := &TranslateResult{Answer: translatePrompt.answer(), Texts: make([]Translation, len(rq.Texts))}
 	var todo []int
 	marks := make([]*marked, len(rq.Texts))
 	for i, t := range rq.Texts {

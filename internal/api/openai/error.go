@@ -32,6 +32,7 @@ const (
 	CodeInvalidForm         = "invalid_form"
 	CodeMissingParameter    = "missing_required_parameter"
 	CodeUnsupported         = "unsupported_parameter"
+	CodeInvalidKey          = "invalid_api_key"
 	CodeInsufficientBalance = "insufficient_balance"
 	CodeHostNotAllowed      = "host_not_allowed"
 	CodeOriginNotAllowed    = "origin_not_allowed"
@@ -70,6 +71,7 @@ var classes = map[string]class{
 	CodeInvalidForm:         {http.StatusBadRequest, TypeInvalidRequest},
 	CodeMissingParameter:    {http.StatusBadRequest, TypeInvalidRequest},
 	CodeUnsupported:         {http.StatusBadRequest, TypeInvalidRequest},
+	CodeInvalidKey:          {http.StatusUnauthorized, TypeInvalidRequest},
 	CodeInsufficientBalance: {http.StatusPaymentRequired, TypeBilling},
 	CodeHostNotAllowed:      {http.StatusForbidden, TypePermission},
 	CodeOriginNotAllowed:    {http.StatusForbidden, TypePermission},
