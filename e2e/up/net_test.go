@@ -410,27 +410,35 @@ func (n *network) status() status {
 	return s
 }
 
-// quiet waits until the proxy has no request left and returns how things
+// quiet waits until the proxies have no request left and returns how things
 // stand.
 func (n *network) quiet() status {
 	n.t.Helper()
 	eventually(n.t, "end of all requests", func() bool {
-		var st struct {
-			Clients []struct {
-				Running int `json:"running_queries"`
+		for name, c := range n.children() {
+			if !strings.HasPrefix(name, "proxy") {
+				continue
 			}
-			Queries, Success, Failed, Cancelled, Rejected int64
+			var st struct {
+				Clients []struct {
+					Running int `json:"running_queries"`
+				}
+				Queries, Success, Failed, Cancelled, Rejected int64
+			}
+			_, _, body, err := get(c.Status + "/jsonstats")
+			if err != nil {
+				return false
+			}
+			unmarshal(n.t, body, &st)
+			running := 0
+			for _, c := range st.Clients {
+				running += c.Running
+			}
+			if running != 0 || st.Queries != st.Success+st.Failed+st.Cancelled {
+				return false
+			}
 		}
-		_, _, body, err := get(n.children()["proxy"].Status + "/jsonstats")
-		if err != nil {
-			return false
-		}
-		unmarshal(n.t, body, &st)
-		running := 0
-		for _, c := range st.Clients {
-			running += c.Running
-		}
-		return running == 0 && st.Queries == st.Success+st.Failed+st.Cancelled
+		return true
 	})
 	n.explained()
 	return n.status()
