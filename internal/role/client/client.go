@@ -130,6 +130,7 @@ type Client struct {
 	start       time.Time // the monotonic clock's
 	reputations *reputations
 	gatewayKey  [32]byte // of cache salts; as long as the process
+	drawing     [32]byte // makes the draw of workers ours, for this process
 
 	stats role.Counters
 }
@@ -197,6 +198,9 @@ func New(cfg Config) (*Client, error) {
 		setVersions: map[cocoon.Address]setVersion{}, books: map[cocoon.Address]*books{}, models: map[string]bool{}, breakers: map[[32]byte]*breaker{}, start: time.Now(), reputations: newReputations(),
 	}
 	if _, err := rand.Read(c.gatewayKey[:]); err != nil {
+		return nil, err
+	}
+	if _, err := rand.Read(c.drawing[:]); err != nil {
 		return nil, err
 	}
 	c.keeper = role.NewKeeper(role.KeeperConfig{

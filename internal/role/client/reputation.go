@@ -103,28 +103,22 @@ func (r *reputations) score(n *tee.Node) float64 {
 	return rec.Score
 }
 
-// order puts platforms we had bad experience with behind the others, and keeps
-// the order among equals: a draw stays a draw.
-func (r *reputations) order(platforms [][32]byte) {
+// badScore is the score below which a platform comes after all others.
+const badScore = 0.5
+
+// worst returns the worst record of each of the platforms, if we know one.
+func (r *reputations) worst(platforms [][32]byte) map[[32]byte]*Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.records) == 0 || len(platforms) < 2 {
-		return
-	}
-	worst := map[[32]byte]float64{}
+	out := map[[32]byte]*Record{}
 	for name, x := range r.records {
-		if s, ok := worst[name.platform]; !ok || x.Score < s {
-			worst[name.platform] = x.Score
+		if !slices.Contains(platforms, name.platform) {
+			continue
+		}
+		if w := out[name.platform]; w == nil || x.Score < w.Score {
+			rec := *x
+			out[name.platform] = &rec
 		}
 	}
-	bad := func(p [32]byte) bool { s, ok := worst[p]; return ok && s < 0.5 }
-	slices.SortStableFunc(platforms, func(a, b [32]byte) int {
-		switch {
-		case bad(a) == bad(b):
-			return 0
-		case bad(a):
-			return 1
-		}
-		return -1
-	})
+	return out
 }

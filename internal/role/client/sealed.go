@@ -74,7 +74,7 @@ func (s *session) seal(ctx context.Context, call *api.Call, query []byte, maxCoe
 		choosing, stop = context.WithTimeout(ctx, noWorkerWait)
 		defer stop()
 	}
-	candidates, err := s.directory.choose(choosing, patience, call.Model, maxCoefficient, func(k *known) error { return s.c.meets(call, k.node) }, cfg.Candidates)
+	candidates, err := s.directory.choose(choosing, patience, call.Model, maxCoefficient, func() []byte { return conversation(call) }, func(k *known) error { return s.c.meets(call, k.node) }, cfg.Candidates)
 	var said *openai.Error
 	if errors.As(err, &said) {
 		return nil, nil, said

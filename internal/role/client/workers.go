@@ -206,9 +206,9 @@ type setVersion struct {
 }
 
 // choose returns verified workers for a request, at most n: the platform is
-// drawn first, then the worker on it. It waits up to patience for workers of a
+// drawn first, then the worker on it. begun names the conversation. It waits up to patience for workers of a
 // model that the proxy knows, as an unsealed request would.
-func (d *directory) choose(ctx context.Context, patience time.Duration, model string, maxCoefficient int32, demand func(*known) error, n int) ([]*known, error) {
+func (d *directory) choose(ctx context.Context, patience time.Duration, model string, maxCoefficient int32, begun func() []byte, demand func(*known) error, n int) ([]*known, error) {
 	until := time.Now().Add(patience)
 	for tries := 0; ; tries++ {
 		d.mu.Lock()
@@ -221,7 +221,7 @@ func (d *directory) choose(ctx context.Context, patience time.Duration, model st
 		var got []*known
 		var err error
 		if failure == nil || d.usable() {
-			got, failure = d.draw(ctx, model, maxCoefficient, demand, n)
+			got, failure = d.draw(ctx, model, maxCoefficient, begun, demand, n)
 			if len(got) > 0 {
 				return got, nil
 			}
@@ -283,9 +283,10 @@ func (d *directory) usable() bool {
 	return d.set != nil && d.refused == nil && d.s.c.fresh(d.set) == nil
 }
 
-func (d *directory) draw(ctx context.Context, model string, maxCoefficient int32, demand func(*known) error, n int) ([]*known, error) {
+func (d *directory) draw(ctx context.Context, model string, maxCoefficient int32, begun func() []byte, demand func(*known) error, n int) ([]*known, error) {
 	d.mu.Lock()
 	byPlatform := map[[32]byte][]schema.CocoonSetEntry{}
+	cheapest := map[[32]byte]int32{}
 	var platforms [][32]byte
 	var lowest int32
 	if d.set != nil {
@@ -303,6 +304,9 @@ func (d *directory) draw(ctx context.Context, model string, maxCoefficient int32
 				platforms = append(platforms, e.Platform)
 			}
 			byPlatform[e.Platform] = append(byPlatform[e.Platform], e)
+			if c, ok := cheapest[e.Platform]; !ok || e.Coefficient < c {
+				cheapest[e.Platform] = e.Coefficient
+			}
 		}
 	}
 	d.mu.Unlock()
@@ -311,10 +315,15 @@ func (d *directory) draw(ctx context.Context, model string, maxCoefficient int32
 	if lowest > 0 && len(platforms) == 0 {
 		failure = openai.InvalidRequest("max_coefficient", "Only dearer workers are there: the cheapest has the coefficient %d.", lowest)
 	}
+	if len(platforms) > 1 {
+		var conversation []byte
+		if len(platforms) > n { // else all of them are candidates anyway
+			conversation = begun()
+		}
+		d.order(platforms, cheapest, conversation)
+	}
 	for len(got) < n && len(platforms) > 0 {
 		// Round by round: each platform at most once in a round.
-		rand.Shuffle(len(platforms), func(i, j int) { platforms[i], platforms[j] = platforms[j], platforms[i] })
-		d.s.c.reputations.order(platforms)
 		for _, p := range slices.Clone(platforms) {
 			if len(got) >= n {
 				break
