@@ -209,6 +209,11 @@ func (w *workerSession) statement(candidates [][32]byte) (d [32]byte, ok bool) {
 	return d, false
 }
 
+// rank is where the worker stands among the candidates.
+func (w *workerSession) rank(candidates [][32]byte) int {
+	return slices.IndexFunc(candidates, func(c [32]byte) bool { return slices.Contains(w.statements, c) })
+}
+
 // statement is the same for callers without the lock.
 func (p *pool) statement(w *workerSession, candidates [][32]byte) (d [32]byte) {
 	p.mu.Lock()

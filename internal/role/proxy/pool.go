@@ -227,24 +227,41 @@ func (m *modelPool) dispatch() {
 
 // choose takes a place at the least busy usable worker; among equals the
 // cheapest, then the one that was not picked for longest, so that a quiet
-// network spreads its requests. The workers stand in that order, so that the
-// first look is enough however many there are.
+// network spreads its requests. Of equal ones that a request is sealed to, the
+// client's first wins instead: it may hold the conversation in its cache. The
+// workers stand in that order, so that few looks are enough however many there
+// are.
 func (m *modelPool) choose(want want) (place, bool) {
+	var best *workerSession
+	rank, found := 0, 0
 	for _, w := range m.workers {
-		if !w.free() {
-			break // nor are those behind it
+		if !w.free() || best != nil && !w.equals(best) {
+			break // nor is any behind it
 		}
-		if w.usable(want) && w.coefficient <= want.maxCoefficient {
-			m.change(w, func() bool {
-				m.picked++
-				w.picked = m.picked
-				w.running++
-				return true
-			})
-			return place{w, w.coefficient}, true
+		if !w.usable(want) || w.coefficient > want.maxCoefficient {
+			continue
+		}
+		if want.candidates == nil {
+			best = w
+			break
+		}
+		if r := w.rank(want.candidates); best == nil || r < rank {
+			best, rank = w, r
+		}
+		if found++; rank == 0 || found == len(want.candidates) {
+			break
 		}
 	}
-	return place{}, false
+	if best == nil {
+		return place{}, false
+	}
+	m.change(best, func() bool {
+		m.picked++
+		best.picked = m.picked
+		best.running++
+		return true
+	})
+	return place{best, best.coefficient}, true
 }
 
 // change changes a worker and moves it to where it then belongs, which is
@@ -309,6 +326,11 @@ func (w *workerSession) usable(want want) bool {
 		}
 	}
 	return w.enabled && !w.refused && !want.tried[w] && (!want.keys || w.version >= versionKeys) && role.Usable(w.conn) == nil
+}
+
+// equals reports that nothing but the turn tells two free workers apart.
+func (w *workerSession) equals(o *workerSession) bool {
+	return w.coefficient == o.coefficient && int64(w.running)*int64(o.limit) == int64(o.running)*int64(w.limit)
 }
 
 // before is the order of choice: who can take nothing stands behind all others.

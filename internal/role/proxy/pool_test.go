@@ -43,6 +43,8 @@ func TestChoice(t *testing.T) {
 		{"too dear", []*workerSession{testWorker("m", 5000, 0, 4), testWorker("m", 4001, 0, 4)}, nil, -1, "can run this query with coefficient=4001"},
 		{"dear but not too dear", []*workerSession{testWorker("m", 5000, 0, 4), testWorker("m", 4000, 0, 4)}, nil, 1, ""},
 		{"without keys", []*workerSession{testWorker("m", 1000, 0, 4), keys}, func(w *want) { w.keys = true }, 1, ""},
+		{"the client's first among equals", []*workerSession{sealable(1, 0), sealable(2, 0), sealable(3, 0)}, func(w *want) { w.candidates = [][32]byte{{9}, {3}, {1}} }, 2, ""},
+		{"the least busy before the client's first", []*workerSession{sealable(1, 0), sealable(2, 0), sealable(3, 1)}, func(w *want) { w.candidates = [][32]byte{{3}, {2}} }, 1, ""},
 		{"other model", []*workerSession{testWorker("other", 1000, 0, 4)}, nil, -1, "unknown model m"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -79,6 +81,13 @@ func TestChoice(t *testing.T) {
 			})
 		})
 	}
+}
+
+// sealable is a worker with a statement.
+func sealable(statement byte, running int32) *workerSession {
+	w := testWorker("m", 1000, running, 4)
+	w.statements = [][32]byte{{statement}}
+	return w
 }
 
 // TestPriceIsThatOfTheChoice: a worker that becomes dearer while a request is
