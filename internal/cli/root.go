@@ -19,10 +19,13 @@ func (a *app) rootContractCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "root",
 		Short:   "The root contract: what a network allows and what it costs",
-		Example: "  cocoon root show --root EQCns7bYSp0igFvS1wpb5wsZjCKCV19MD5AVzI4EyxsnU73k --ton-config global.config.json",
+		Example: "  cocoon root show --root EQCns7bYSp0igFvS1wpb5wsZjCKCV19MD5AVzI4EyxsnU73k --ton-config global.config.json\n  cocoon root set-prices --price 30nano --worker-fee 28nano",
 	}
 	a.group(cmd)
-	cmd.AddCommand(a.rootShowCommand())
+	cmd.AddCommand(a.rootShowCommand(), a.rootDeployCommand())
+	for _, op := range a.rootOps() {
+		cmd.AddCommand(a.rootOpCommand(op))
+	}
 	return cmd
 }
 
@@ -38,18 +41,15 @@ zero state and init block of the configuration; no server is believed.`,
 		Example: "  cocoon root show --root EQCns7bYSp0igFvS1wpb5wsZjCKCV19MD5AVzI4EyxsnU73k --ton-config global.config.json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			root, err := cocoon.ParseAddress(address)
+			root, err := a.rootAddress(address)
 			if err != nil {
-				return usageError{fmt.Errorf("--root: %w", err)}
+				return err
 			}
 			return a.rootShow(cmd.Context(), &f, root)
 		},
 	})
 	a.chainFlags(cmd, &f)
-	cmd.Flags().StringVar(&address, "root", "", "address of the root contract")
-	if err := cmd.MarkFlagRequired("root"); err != nil {
-		panic(err) // the flag stands above
-	}
+	cmd.Flags().StringVar(&address, "root", "", "address of the root contract; without it, that of the network in --dir")
 	return cmd
 }
 

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
-	"github.com/cocoon-network/cocoon/contracts"
 	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/devnet"
@@ -37,8 +36,6 @@ const (
 	operatorFunds = 1_000_000 * coins.PerCoin
 	nodeFunds     = 1_000 * coins.PerCoin
 	nodeLow       = 100 * coins.PerCoin
-	// rootValue is what a message to root carries for gas; the rest returns.
-	rootValue = coins.PerCoin / 10
 )
 
 // operator is the person who owns the development network: of its root
@@ -92,13 +89,7 @@ func (o *operator) awaitFunds(ctx context.Context) error {
 // deployRoot deploys the root contract unless it is there, and returns its
 // address.
 func (o *operator) deployRoot(ctx context.Context) (cocoon.Address, error) {
-	params := devParams
-	params.ProxyCode, params.WorkerCode, params.ClientCode = contracts.Proxy(), contracts.Worker(), contracts.Client()
-	data, err := bindings.EncodeRoot(&registry.Snapshot{Owner: o.wallet.Address(), Params: params})
-	if err != nil {
-		return cocoon.Address{}, err
-	}
-	deploy, err := wallet.Deploy(contracts.Root(), data, coins.PerCoin)
+	deploy, err := RootDeployment(o.wallet.Address(), devParams)
 	if err != nil {
 		return cocoon.Address{}, err
 	}

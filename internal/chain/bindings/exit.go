@@ -16,7 +16,7 @@ var exitTexts = map[int32]string{
 	37:   "the contract does not have the coins to send",
 	1000: "the token counter is not newer",
 	1001: "the contract's balance is too low, or there is nothing to withdraw",
-	1002: "reserved error",
+	1002: "the terms make no sense: the worker fee is above the price, or the client's delay not below the proxy's",
 	1003: "the message carries too little, or the new stake is not larger",
 	1004: "the proxy description is malformed",
 	1005: "the signed header differs from the outer one",
