@@ -39,6 +39,7 @@ type head struct {
 	ContractKey receipt.Hash   `json:"contract_key"`
 	Anchor      cocoon.Address `json:"anchor"`
 	Log         audit.State    `json:"log"`
+	Simulated   bool           `json:"simulated"`
 }
 
 // ExportReceipt completes a kept receipt with its place in the newest epoch

@@ -206,7 +206,7 @@ func (h *proxyHost) serve(ctx context.Context, snap *registry.Snapshot, contract
 		Logger: h.log,
 	}
 	if h.receipts != nil {
-		cfg.Receipts = h.receipts
+		cfg.Receipts, cfg.Log = h.receipts, h.receipts
 	}
 	h.follow(ctx, contract, book, snap)
 	if !h.chain.real() {

@@ -6,18 +6,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/role/client"
 	"github.com/cocoon-network/cocoon/internal/role/proxy"
+	"github.com/cocoon-network/cocoon/internal/tee/statement"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 	"github.com/cocoon-network/cocoon/receipt"
@@ -31,8 +36,38 @@ func (c *Config) keepsReceipts(ch *chain) bool {
 
 // receipts are a proxy's log and the service that fills it.
 type receipts struct {
-	log     *audit.Log
-	service *audit.Service
+	log       *audit.Log
+	service   *audit.Service
+	simulated bool
+
+	mu         sync.Mutex
+	statements []*statement.Issued // that parts of this process name, newest last
+}
+
+// maxStatements is how many of its own statements a proxy hands out: each lives
+// minutes.
+const maxStatements = 16
+
+// named notes a statement that parts name from now on.
+func (r *receipts) named(own *statement.Issued) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.statements); n == 0 || r.statements[n-1].Digest != own.Digest {
+		r.statements = append(r.statements, own)
+		r.statements = r.statements[max(0, len(r.statements)-maxStatements):]
+	}
+}
+
+// Statement implements proxy.Log.
+func (r *receipts) Statement(digest [32]byte) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, own := range r.statements {
+		if own.Digest == digest {
+			return own.Bundle
+		}
+	}
+	return nil
 }
 
 func (h *proxyHost) openReceipts() (*receipts, error) {
@@ -41,20 +76,22 @@ func (h *proxyHost) openReceipts() (*receipts, error) {
 		return nil, err
 	}
 	_, promise := h.cfg.Runtime.anchoring()
-	s, err := audit.NewService(audit.ServiceConfig{
+	r := &receipts{log: log, simulated: h.cfg.Measured.Accepts(attest.Simulated)}
+	r.service, err = audit.NewService(audit.ServiceConfig{
 		Log: log, Sign: h.l1.issuer.Sign, Block: h.block, Promise: promise, Logger: h.log,
 		Statement: func(ctx context.Context) ([32]byte, error) {
 			own, err := h.l1.issuer.Current(ctx)
 			if err != nil {
 				return [32]byte{}, err
 			}
+			r.named(own)
 			return own.Digest, nil
 		},
 	})
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	return &receipts{log, s}, nil
+	return r, nil
 }
 
 // block is the newest proven block; zero where there is no chain.
@@ -162,51 +199,83 @@ func parseSet(signed []byte) (*schema.CocoonSet, [32]byte, error) {
 // totals, sets, and proofs. Nothing in it names a client or a worker.
 const auditPath = "/audit/"
 
-// serveAudit answers with JSON.
+// errNoPage says that a page of the log is asked for by another name than it has.
+var errNoPage = errors.New("no such page")
+
+// page answers a page of the log. Only peers have a party.
+func (r *receipts) page(party cocoon.Address, page string) (out any, err error) {
+	name, query, _ := strings.Cut(page, "?")
+	form, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", errNoPage, err)
+	}
+	number := func(name string) uint64 {
+		n, perr := strconv.ParseUint(form.Get(name), 10, 63)
+		if perr != nil {
+			err = fmt.Errorf("%w: %s is not a number: %q", errNoPage, name, form.Get(name))
+		}
+		return n
+	}
+	log := r.log
+	switch name {
+	case "head":
+		id := log.ID()
+		anchor, err := audit.AnchorAddress(id)
+		return head{NetworkID: id.NetworkID, ContractKey: id.ContractKey, Anchor: anchor, Log: log.State(), Simulated: r.simulated}, err
+	case "epochs":
+		if first := number("first"); err == nil {
+			return log.Epochs(uint32(min(first, math.MaxUint32)), 100), nil
+		}
+	case "totals":
+		if epoch := number("epoch"); err == nil {
+			return log.Totals(uint32(epoch))
+		}
+	case "sets":
+		if first := number("first"); err == nil {
+			return log.Sets(first, 100)
+		}
+	case "consistency":
+		if first, second := number("first"), number("second"); err == nil {
+			return log.Consistency(first, second)
+		}
+	case "inclusion":
+		var leaf receipt.Hash
+		if perr := leaf.UnmarshalText([]byte(form.Get("leaf"))); perr != nil {
+			return nil, fmt.Errorf("%w: leaf: %v", errNoPage, perr)
+		}
+		if size := number("size"); err == nil {
+			return log.Find(leaf, size)
+		}
+	case "balance":
+		if epoch := number("epoch"); err == nil && !party.IsZero() {
+			return log.Balance(uint32(epoch), party)
+		}
+	}
+	if err == nil {
+		err = errNoPage
+	}
+	return nil, err
+}
+
+// Page implements proxy.Log.
+func (r *receipts) Page(party cocoon.Address, page string) ([]byte, error) {
+	out, err := r.page(party, page)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
+}
+
+// serveAudit answers anybody on this machine with JSON.
 func (h *proxyHost) serveAudit(w http.ResponseWriter, r *http.Request) {
 	if h.receipts == nil {
 		http.Error(w, "this proxy keeps no receipts", http.StatusNotFound)
 		return
 	}
-	log := h.receipts.log
-	var failed error
-	number := func(name string) uint64 {
-		n, err := strconv.ParseUint(r.FormValue(name), 10, 63)
-		if err != nil {
-			failed = fmt.Errorf("%s is not a number: %q", name, r.FormValue(name))
-		}
-		return n
-	}
-	var out any
-	var err error
-	switch r.URL.Path {
-	case auditPath + "head":
-		anchor, aerr := audit.AnchorAddress(log.ID())
-		id := log.ID()
-		out, err = map[string]any{
-			"network_id": receipt.Hash(id.NetworkID), "contract_key": receipt.Hash(id.ContractKey), "anchor": anchor, "log": log.State(),
-			"simulated": h.cfg.Measured.Accepts("simulated"),
-		}, aerr
-	case auditPath + "epochs":
-		out = log.Epochs(uint32(number("first")), 100)
-	case auditPath + "totals":
-		out, err = log.Totals(uint32(number("epoch")))
-	case auditPath + "sets":
-		out, err = log.Sets(number("first"), 100)
-	case auditPath + "consistency":
-		out, err = log.Consistency(number("first"), number("second"))
-	case auditPath + "inclusion":
-		var leaf receipt.Hash
-		if failed = leaf.UnmarshalText([]byte(r.FormValue("leaf"))); failed == nil {
-			out, err = log.Find(leaf, number("size"))
-		}
-	default:
-		http.NotFound(w, r)
-		return
-	}
+	out, err := h.receipts.page(cocoon.Address{}, strings.TrimPrefix(r.URL.RequestURI(), auditPath))
 	switch {
-	case failed != nil:
-		http.Error(w, failed.Error(), http.StatusBadRequest)
+	case errors.Is(err, errNoPage):
+		http.Error(w, err.Error(), http.StatusBadRequest)
 	case errors.Is(err, audit.ErrNotFound):
 		http.Error(w, err.Error(), http.StatusNotFound)
 	case err != nil:

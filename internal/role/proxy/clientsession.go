@@ -106,7 +106,7 @@ func (s *clientSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]
 			return nil, wire.Errorf(wire.CodeProtocolViolation, "client request from non-ready connection")
 		}
 		return s.status(ctx, o)
-	case *schema.CocoonGetSet, *schema.CocoonGetBundle, *schema.CocoonGetReceipt:
+	case *schema.CocoonGetSet, *schema.CocoonGetBundle, *schema.CocoonGetReceipt, *schema.CocoonGetLog:
 		if state != stateReady {
 			return nil, wire.Errorf(wire.CodeProtocolViolation, "client request from non-ready connection")
 		}
@@ -115,6 +115,8 @@ func (s *clientSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]
 			return s.p.offers.answerSet(q.Known), nil
 		case *schema.CocoonGetBundle:
 			return s.p.offers.answerBundle(q.Statement)
+		case *schema.CocoonGetLog:
+			return s.p.answerLog(s.contract, q.Page)
 		case *schema.CocoonGetReceipt:
 			return s.answerReceipt(ctx, q.RequestID)
 		}

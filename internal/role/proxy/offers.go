@@ -192,6 +192,11 @@ func (o *offers) answerBundle(statement [32]byte) ([]byte, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	x := o.bundles[statement]
+	if x == nil && o.p.cfg.Log != nil {
+		if own := o.p.cfg.Log.Statement(statement); own != nil {
+			return schema.Marshal(&schema.CocoonBundled{Bundle: own}), nil
+		}
+	}
 	if x == nil {
 		return nil, wire.Errorf(wire.CodeError, "no such statement")
 	}

@@ -88,6 +88,8 @@ type Config struct {
 	// Sign signs with the node key that sessions prove: sets of workers. nil =
 	// none are offered, so nothing can be sealed.
 	Sign func(message []byte) []byte
+	// Log shows the audit log to peers of level 1; nil = there is none.
+	Log Log
 	// Receipts makes and logs the proxy's parts of receipts; nil = there are
 	// none.
 	Receipts Receipts

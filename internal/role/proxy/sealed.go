@@ -288,3 +288,27 @@ func (s *clientSession) answerReceipt(ctx context.Context, id cocoon.RequestID) 
 	}
 	return schema.Marshal(&schema.CocoonReceipts{Part: b}), nil
 }
+
+// Log shows what the proxy's audit log holds.
+type Log interface {
+	// Page answers a page with JSON. party is the contract of who asks: the only
+	// one whose balance it may see.
+	Page(party cocoon.Address, page string) ([]byte, error)
+	// Statement returns a statement of this proxy's own that its parts of
+	// receipts name, as a bundle; nil if it is unknown.
+	Statement(digest [32]byte) []byte
+}
+
+// maxLogPage bounds the name of a page.
+const maxLogPage = 256
+
+func (p *Proxy) answerLog(party cocoon.Address, page string) ([]byte, error) {
+	if p.cfg.Log == nil || len(page) > maxLogPage {
+		return nil, wire.Errorf(wire.CodeError, "no such page of a log")
+	}
+	b, err := p.cfg.Log.Page(party, page)
+	if err != nil {
+		return nil, wire.Errorf(wire.CodeError, "no such page of the log")
+	}
+	return schema.Marshal(&schema.CocoonLogPage{Json: b}), nil
+}

@@ -111,6 +111,11 @@ func (w *workerSession) Query(ctx context.Context, c *mux.Conn, data []byte) ([]
 	}
 	var answer schema.Object
 	switch fn := o.(type) {
+	case *schema.CocoonGetLog:
+		if state != stateReady {
+			return nil, wire.Errorf(wire.CodeProtocolViolation, "worker request from non-ready connection")
+		}
+		return w.p.answerLog(w.contract, fn.Page)
 	case *schema.WorkerUpdatePaymentStatus:
 		if state != stateReady {
 			return nil, wire.Errorf(wire.CodeProtocolViolation, "worker request from non-ready connection")

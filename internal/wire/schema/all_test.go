@@ -102,8 +102,8 @@ func fillAll(v reflect.Value, flags uint32, all []schema.Object, rnd *rand.Rand)
 func TestEveryObject(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	all := objects(t)
-	if len(all) != 101+8+37 {
-		t.Errorf("%d objects, want 101 of today, 8 of December, 37 of level 1", len(all))
+	if len(all) != 101+8+39 {
+		t.Errorf("%d objects, want 101 of today, 8 of December, 39 of level 1", len(all))
 	}
 	for _, kind := range all {
 		for range 8 {

@@ -1040,6 +1040,26 @@ func (o *CocoonReceipts) DecodeTL(r *tl.Reader) {
 	o.Part = r.Bytes()
 }
 
+// CocoonLogPage is cocoon.logPage.
+type CocoonLogPage struct {
+	Json []byte
+}
+
+func (*CocoonLogPage) TLID() uint32   { return 0x1dec43d5 }
+func (*CocoonLogPage) TLName() string { return "cocoon.logPage" }
+func (o *CocoonLogPage) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Json))
+	return n
+}
+func (o *CocoonLogPage) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Json)
+	return b
+}
+func (o *CocoonLogPage) DecodeTL(r *tl.Reader) {
+	o.Json = r.Bytes()
+}
+
 // CocoonGetSet is the function cocoon.getSet; its result is cocoon.SignedSet.
 type CocoonGetSet struct {
 	Known int64
@@ -1086,6 +1106,26 @@ func (o *CocoonGetReceipt) AppendTL(b []byte) []byte {
 }
 func (o *CocoonGetReceipt) DecodeTL(r *tl.Reader) {
 	o.RequestID = r.Int256()
+}
+
+// CocoonGetLog is the function cocoon.getLog; its result is cocoon.LogPage.
+type CocoonGetLog struct {
+	Page string
+}
+
+func (*CocoonGetLog) TLID() uint32   { return 0x3d1c2a46 }
+func (*CocoonGetLog) TLName() string { return "cocoon.getLog" }
+func (o *CocoonGetLog) SizeTL() int {
+	n := 0
+	n += tl.BytesSize(len(o.Page))
+	return n
+}
+func (o *CocoonGetLog) AppendTL(b []byte) []byte {
+	b = tl.AppendBytes(b, o.Page)
+	return b
+}
+func (o *CocoonGetLog) DecodeTL(r *tl.Reader) {
+	o.Page = r.String()
 }
 
 // CocoonReceipt is cocoon.receipt.

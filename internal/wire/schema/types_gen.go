@@ -791,6 +791,10 @@ func decodeBare(id uint32, r *tl.Reader) Object {
 		o := new(CocoonReceipts)
 		o.DecodeTL(r)
 		return o
+	case 0x1dec43d5:
+		o := new(CocoonLogPage)
+		o.DecodeTL(r)
+		return o
 	case 0xfd6cc96f:
 		o := new(CocoonGetSet)
 		o.DecodeTL(r)
@@ -801,6 +805,10 @@ func decodeBare(id uint32, r *tl.Reader) Object {
 		return o
 	case 0x13a56ed7:
 		o := new(CocoonGetReceipt)
+		o.DecodeTL(r)
+		return o
+	case 0x3d1c2a46:
+		o := new(CocoonGetLog)
 		o.DecodeTL(r)
 		return o
 	case 0xc9670d88:
