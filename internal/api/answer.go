@@ -39,12 +39,12 @@ func (a inlet) serve(g *Gateway, x *exchange) error {
 		return err
 	}
 	// The slot covers the body too: it bounds memory, not only calls.
-	select {
-	case g.calls <- struct{}{}:
-		defer func() { <-g.calls }()
-	default:
-		return openai.RateLimited(time.Second, "The gateway is serving %d calls already.", cap(g.calls))
+	leave, fail := g.queue.enter(x.r.Context(), callerOf(x.r.Header))
+	if fail != nil {
+		x.w.Header().Set("Connection", "close") // the body was not read
+		return fail
 	}
+	defer leave()
 	body, err := g.readBody(x)
 	if err != nil {
 		return err

@@ -95,15 +95,7 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 		}
 	}
 	o.Delete("cocoon")
-	// The key divides the workers' caches; the Anthropic clients send it under
-	// another name.
-	key, ok := strings.CutPrefix(header.Get("Authorization"), "Bearer ")
-	if !ok {
-		key = header.Get("X-Api-Key")
-	}
-	if key != "" {
-		rq.Caller = sha256.Sum256([]byte(key))
-	}
+	rq.Caller = callerOf(header)
 	o.Delete("enable_debug")
 	o.Delete("request_guid")
 	rq.Timeout = g.cfg.Timeout
@@ -120,6 +112,20 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 		}
 	}
 	return nil
+}
+
+// callerOf tells callers apart by their API keys, for shares of the gateway and
+// of the workers' caches; zero without one. The Anthropic clients send it under
+// another name.
+func callerOf(header http.Header) (caller [32]byte) {
+	key, ok := strings.CutPrefix(header.Get("Authorization"), "Bearer ")
+	if !ok {
+		key = header.Get("X-Api-Key")
+	}
+	if key != "" {
+		caller = sha256.Sum256([]byte(key))
+	}
+	return caller
 }
 
 // choiceHeader is the header of a choice.

@@ -41,8 +41,10 @@ type Config struct {
 	MaxBody int64
 	// MaxAnswer bounds an answer that is not streamed; 0 = 32 MiB.
 	MaxAnswer int64
-	// MaxCalls bounds the calls at a time; 0 = 256. More get 429.
-	MaxCalls int
+	// MaxCalls bounds the calls at a time; 0 = 256. MaxWaiting more wait for a
+	// place, for QueueWait at most; 0 = as many again, and 10 s. The rest gets 429.
+	MaxCalls, MaxWaiting int
+	QueueWait            time.Duration
 	// BodyTimeout bounds the time a body takes to arrive; 0 = 60 s.
 	BodyTimeout time.Duration
 	// Timeout bounds a call if the caller names no time; 0 = 300 s.
@@ -82,7 +84,7 @@ type Gateway struct {
 	cfg     Config
 	log     *slog.Logger
 	guard   guard.Guard
-	calls   chan struct{}
+	queue   *queue
 	metrics metrics
 }
 
@@ -93,7 +95,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	for name, v := range map[string]int64{
 		"DefaultMaxTokens": int64(cfg.DefaultMaxTokens), "MaxTokens": int64(cfg.MaxTokens), "MaxBody": cfg.MaxBody,
-		"MaxAnswer": cfg.MaxAnswer, "MaxCalls": int64(cfg.MaxCalls), "BodyTimeout": int64(cfg.BodyTimeout), "Timeout": int64(cfg.Timeout),
+		"MaxAnswer": cfg.MaxAnswer, "MaxCalls": int64(cfg.MaxCalls), "MaxWaiting": int64(cfg.MaxWaiting), "QueueWait": int64(cfg.QueueWait), "BodyTimeout": int64(cfg.BodyTimeout), "Timeout": int64(cfg.Timeout),
 		"MaxTimeout": int64(cfg.MaxTimeout), "WriteTimeout": int64(cfg.WriteTimeout), "KeepAlive": int64(cfg.KeepAlive),
 	} {
 		if v < 0 {
@@ -105,6 +107,8 @@ func New(cfg Config) (*Gateway, error) {
 	setDefault(&cfg.MaxBody, 8<<20)
 	setDefault(&cfg.MaxAnswer, 32<<20)
 	setDefault(&cfg.MaxCalls, 256)
+	setDefault(&cfg.MaxWaiting, cfg.MaxCalls)
+	setDefault(&cfg.QueueWait, 10*time.Second)
 	setDefault(&cfg.BodyTimeout, 60*time.Second)
 	setDefault(&cfg.MaxTimeout, time.Hour)
 	setDefault(&cfg.Timeout, min(300*time.Second, cfg.MaxTimeout))
@@ -120,7 +124,7 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{cfg: cfg, log: cfg.Logger, guard: pages, calls: make(chan struct{}, cfg.MaxCalls)}
+	g := &Gateway{cfg: cfg, log: cfg.Logger, guard: pages, queue: newQueue(cfg.MaxCalls, cfg.MaxWaiting, cfg.QueueWait)}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}

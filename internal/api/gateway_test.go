@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -534,16 +536,21 @@ func TestTooManyCalls(t *testing.T) {
 		<-leave
 		return nil, openai.Internal()
 	}
-	g := newGateway(t, b, func(c *Config) { c.MaxCalls = 1 })
-	done := make(chan struct{})
-	go func() { defer close(done); ask(g, "POST", chatPath, hello) }()
+	g := newGateway(t, b, func(c *Config) { c.MaxCalls, c.MaxWaiting, c.QueueWait = 1, 1, time.Minute })
+	var wg sync.WaitGroup
+	wg.Go(func() { ask(g, "POST", chatPath, hello) })
 	<-enter
+	wg.Go(func() { ask(g, "POST", chatPath, hello) })
+	for _, waiting := g.queue.state(); waiting == 0; _, waiting = g.queue.state() {
+		runtime.Gosched()
+	}
 	w := ask(g, "POST", chatPath, hello)
 	if _, code, _ := errorOf(t, w.Body.Bytes()); w.Code != 429 || code != openai.CodeRateLimited || w.Header().Get("Retry-After") != "1" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	close(leave)
-	<-done
+	<-enter // the one that waited
+	wg.Wait()
 	b.answer = nil
 	if w := ask(g, "POST", chatPath, hello); w.Code != 200 {
 		t.Errorf("the slot was not given back: %d", w.Code)

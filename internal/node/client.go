@@ -121,7 +121,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		find = func(id string) (any, error) { return kept.Find(id) }
 	}
 	gw, err := api.New(api.Config{
-		Backend: cl, Receipt: find, Logger: log, Hosts: c.Runtime.Hosts, Origins: c.Runtime.Origins, Timeout: c.Runtime.timeout(), MaxCalls: c.Runtime.MaxCalls,
+		Backend: cl, Receipt: find, Logger: log, Hosts: c.Runtime.Hosts, Origins: c.Runtime.Origins, Timeout: c.Runtime.timeout(), MaxCalls: c.Runtime.MaxCalls, MaxWaiting: c.Runtime.MaxWaiting, QueueWait: seconds(c.Runtime.QueueWait),
 		Simulated: c.Measured.Accepts(attest.Simulated), Reference: c.Runtime.ReferenceWorkers,
 		Verification: func() any { return cl.Verification() }, Seal: api.Seal(c.Measured.Seal),
 		Workers: func() any {

@@ -183,7 +183,7 @@ type Runtime struct {
 	Coefficient int32 `toml:"coefficient"`
 	// MaxActive bounds a worker's requests at one time; 0 = what its engines
 	// can do, or 60 if they do not tell. What is above that waits its turn, for
-	// QueueWait seconds at most; 0 = 10.
+	// QueueWait seconds at most; 0 = 10. A client's calls wait as long for a place.
 	MaxActive int     `toml:"max_active_requests"`
 	QueueWait float64 `toml:"queue_wait"`
 	// EngineKeyFile holds the API key of engines named by URL; the variable
@@ -210,8 +210,10 @@ type Runtime struct {
 	// ReferenceWorkers says that C++ workers may serve this client's calls:
 	// fields they would refuse are an error before the call.
 	ReferenceWorkers bool `toml:"reference_workers"`
-	// MaxCalls bounds a client's calls at one time; more get 429.
-	MaxCalls int `toml:"max_calls"`
+	// MaxCalls bounds a client's calls at one time; MaxWaiting more wait for a
+	// place, QueueWait seconds at most, 0 = as many again; the rest gets 429.
+	MaxCalls   int `toml:"max_calls"`
+	MaxWaiting int `toml:"max_waiting"`
 	// Timeout bounds a client's call that names no limit, in seconds.
 	Timeout float64 `toml:"timeout"`
 	// PowDifficulty is the proof of work asked of those who connect; 0 = 20,
@@ -424,7 +426,7 @@ func (r *Runtime) validate() error {
 	}{
 		{"proxies", r.Proxies, 1000}, {"coefficient", int(r.Coefficient), 999_999_999},
 		{"engine_slots", r.EngineSlots, 65536}, {"engine_instances", r.EngineInstances, 64}, {"engine_gpus", r.EngineGPUs, 64}, {"engine_context", r.EngineContext, 1 << 24},
-		{"max_active_requests", r.MaxActive, 1_000_000}, {"max_calls", r.MaxCalls, 1_000_000}, {"max_coefficient", int(r.MaxCoefficient), math.MaxInt32},
+		{"max_active_requests", r.MaxActive, 1_000_000}, {"max_calls", r.MaxCalls, 1_000_000}, {"max_waiting", r.MaxWaiting, 1_000_000}, {"max_coefficient", int(r.MaxCoefficient), math.MaxInt32},
 	} {
 		if f.v < 0 || f.v > f.most {
 			return fmt.Errorf("configuration: runtime.%s is %d: set a number from 0 to %d", f.key, f.v, f.most)

@@ -327,7 +327,8 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 	if timeout <= 0 {
 		timeout = c.cfg.Timeout
 	}
-	deadline := time.Now().Add(timeout)
+	begin := time.Now()
+	deadline := begin.Add(timeout)
 	maxCoefficient := call.MaxCoefficient
 	if maxCoefficient <= 0 {
 		maxCoefficient = c.cfg.MaxCoefficient
@@ -369,7 +370,8 @@ func (c *Client) Do(ctx context.Context, call *api.Call) (*api.Answer, error) {
 			return a, nil
 		}
 		failure = err
-		if !retry || ctx.Err() != nil {
+		busy := openai.From(err).Code == openai.CodeUnavailable && time.Since(begin) > waitForWorker
+		if !retry || busy || ctx.Err() != nil {
 			break
 		}
 		tried[s] = true

@@ -241,6 +241,9 @@ func (b *body) begin(part role.Part) (status int, header http.Header, first []by
 		next, err := b.queue.Pop(b.ctx)
 		if err != nil {
 			x.note(b.s.c, endNoAnswer)
+			if errors.Is(err, errProxyLost) {
+				return 0, nil, nil, false, lostAfterConsent("the connection to the proxy ended")
+			}
 			return 0, nil, nil, false, b.explain(err)
 		}
 		if next.Err != nil {
@@ -249,7 +252,7 @@ func (b *body) begin(part role.Part) (status int, header http.Header, first []by
 			if next.Err.Code == wire.CodeFailure {
 				// It was paid for if the worker finished it unseen: trying again
 				// by itself could pay twice.
-				return 0, nil, nil, false, openai.Cut("The call was accepted and then lost before its first byte; nothing is charged without the worker's receipt: %s", next.Err.Text)
+				return 0, nil, nil, false, lostAfterConsent(next.Err.Text)
 			}
 			return 0, nil, nil, false, openaiError(next.Err, "")
 		}
@@ -274,6 +277,10 @@ func (b *body) begin(part role.Part) (status int, header http.Header, first []by
 		}
 		return status, h, append(rest, f.Body...), false, nil
 	}
+}
+
+func lostAfterConsent(why string) *openai.Error {
+	return openai.Cut("The call was accepted and then lost before its first byte; nothing is charged without the worker's receipt: %s", why)
 }
 
 // untrue is an answer that is not what a worker of ours made of it.
