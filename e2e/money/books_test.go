@@ -147,22 +147,48 @@ func (c chain) payouts(from cocoon.Address) map[cocoon.Address]int64 {
 	return sums
 }
 
-// even holds settled books against the contracts on chain and against what
-// people were paid.
+// deposited adds up what a client put into a proxy contract.
+func (c chain) deposited(proxy, client cocoon.Address) (sum int64) {
+	c.t.Helper()
+	err := settle.History(c.t.Context(), c.Client, c.account(proxy), 0, func(tx access.Transaction) error {
+		if tx.In == nil || tx.In.Source != client || !tx.Success {
+			return nil
+		}
+		_, m, err := bindings.DecodeMessage(tx.In.Body)
+		if r, ok := m.(*bindings.ClientRequest); err == nil && ok && r.Payload != nil && r.Payload.Kind == bindings.PayloadTopUp {
+			sum += int64(r.Payload.Amount)
+		}
+		return err
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return sum
+}
+
+// even holds settled books against the contracts on chain, those of earlier
+// terms too, and against what people were paid.
 func (n *network) even(c chain, s status) {
 	t := n.t
 	t.Helper()
-	var charged, earned, paidOut, kept, workers int64
-	for _, p := range n.channels().Processes {
+	var charged, earned, kept int64
+	keptOf := map[cocoon.Address]int64{} // by proxy contract
+	all := n.channels()
+	for _, p := range all.Processes {
 		for _, ch := range p.Channels {
 			switch ch.Kind {
 			case "client":
 				on := c.client(ch.Contract)
-				price := int64(on.Params.PricePerToken)
-				if ch.Settled != int64(on.Tokens)*price || ch.Balance != int64(on.Balance) || ch.State != on.State.String() {
+				cost := int64(on.Tokens) * int64(on.Params.PricePerToken)
+				if ch.Settled != cost || ch.Balance != int64(on.Balance) || ch.State != on.State.String() {
 					t.Errorf("client contract %v: shown %+v, on chain %+v", ch.Contract, ch, on)
 				}
-				charged += int64(on.Tokens) * price
+				// What was put in was charged, came back, or is still there.
+				in, back := c.deposited(on.Proxy, ch.Contract), c.payouts(on.Proxy)[on.Owner]
+				if in == 0 || in != cost+back+int64(on.Balance) {
+					t.Errorf("client contract %v: %d nano were deposited, %d charged, %d came back, %d are left", ch.Contract, in, cost, back, on.Balance)
+				}
+				charged += cost
 			case "worker":
 				if acc := c.account(ch.Contract); !acc.Deployed() {
 					if ch.Settled != 0 || ch.State != "not deployed" {
@@ -171,27 +197,38 @@ func (n *network) even(c chain, s status) {
 					continue
 				}
 				on := c.worker(ch.Contract)
-				fee := int64(on.Params.WorkerFeePerToken)
-				if ch.Settled != int64(on.Tokens)*fee {
+				cost, fee := int64(on.Tokens)*int64(on.Params.PricePerToken), int64(on.Tokens)*int64(on.Params.WorkerFeePerToken)
+				if ch.Settled != fee {
 					t.Errorf("worker contract %v: shown %+v, on chain %+v", ch.Contract, ch, on)
 				}
-				earned += int64(on.Tokens) * fee
-				paidOut += c.payouts(on.Proxy)[on.Owner]
-				workers++
-			case "proxy":
-				on := c.proxy(ch.Contract)
-				if ch.Earnings != int64(on.Earnings) || ch.Stake != int64(on.Stake) || ch.State != on.State.String() {
-					t.Errorf("proxy contract %v: shown %+v, on chain %+v", ch.Contract, ch, on)
+				if sum := c.payouts(on.Proxy)[on.Owner]; sum != fee {
+					t.Errorf("worker contract %v is credited %d nano, its owner was paid %d", ch.Contract, fee, sum)
 				}
-				kept += c.payouts(ch.Contract)[on.Owner] + int64(on.Earnings)
-				if pool := int64(c.account(ch.Contract).Balance); pool < int64(on.Stake+on.Earnings) {
-					t.Errorf("proxy contract %v holds %d nano, stake and earnings are %d", ch.Contract, pool, on.Stake+on.Earnings)
-				}
+				earned += fee
+				kept += cost - fee
+				keptOf[on.Proxy] += cost - fee
 			}
 		}
 	}
-	if workers == 0 || charged != s.Paid || earned != s.Earned || paidOut != s.Earned || kept != s.Kept {
-		t.Errorf("status %+v; on chain clients were charged %d, workers are credited %d and were paid %d, the proxy has and had %d", s, charged, earned, paidOut, kept)
+	if earned == 0 || charged != s.Paid || earned != s.Earned || kept != s.Kept {
+		t.Errorf("status %+v; by the contracts on chain clients were charged %d, workers earned %d, proxies kept %d", s, charged, earned, kept)
+	}
+	for _, p := range all.Processes {
+		for _, ch := range p.Channels {
+			if ch.Kind != "proxy" {
+				continue
+			}
+			on := c.proxy(ch.Contract)
+			if ch.Earnings != int64(on.Earnings) || ch.Stake != int64(on.Stake) || ch.State != on.State.String() {
+				t.Errorf("proxy contract %v: shown %+v, on chain %+v", ch.Contract, ch, on)
+			}
+			// The last payout of a closed contract has the stake and the rest
+			// of the gas in it.
+			got := c.payouts(ch.Contract)[on.Owner] + int64(on.Earnings)
+			if closed := on.State == bindings.Closed; !closed && got != keptOf[ch.Contract] || closed && got < keptOf[ch.Contract] {
+				t.Errorf("proxy contract %v, %v: the owner has %d nano of it, %d were kept", ch.Contract, on.State, got, keptOf[ch.Contract])
+			}
+		}
 	}
 }
 
