@@ -53,7 +53,19 @@ func (a inlet) serve(g *Gateway, x *exchange) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(x.r.Context(), rq.Timeout, openai.Timeout("The call did not end within %v.", rq.Timeout))
+	return g.once(x, rq, body, func(ctx context.Context) error { return g.run(ctx, x, rq) })
+}
+
+// run serves a call that was read.
+func (g *Gateway) run(ctx context.Context, x *exchange, rq *request) error {
+	leave, err := g.admit(x, rq)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	rq.meter = &meter{g: g, key: x.key, rq: rq}
+	rq.Hold = rq.meter.hold
+	ctx, cancel := context.WithTimeoutCause(ctx, rq.Timeout, openai.Timeout("The call did not end within %v.", rq.Timeout))
 	defer cancel()
 	answer, err := g.cfg.Backend.Do(ctx, &rq.Call)
 	if err != nil && rq.Reference != nil && rq.prompted != nil && errors.Is(err, rq.Reference) {
@@ -167,6 +179,7 @@ func (g *Gateway) whole(ctx context.Context, x *exchange, rq *request, answer *A
 	if err != nil {
 		return err
 	}
+	rq.meter.settled()
 	usage, contentType := t.usageJSON(), "application/json"
 	var body []byte
 	if rq.form == nil {

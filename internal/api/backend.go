@@ -59,6 +59,12 @@ type Call struct {
 	// Caller is SHA-256 of the caller's API key, zero without one. It goes
 	// nowhere as it is: it divides the workers' caches.
 	Caller [32]byte
+	// Hold is called before anything is sent that can cost, each time with the
+	// most that it can; its error, an *openai.Error, forbids it. settle is called
+	// once what it did cost is known, or that nobody will say, which counts as the
+	// most; it may be called late, and never where the process ends. nil = nobody
+	// counts.
+	Hold func(ctx context.Context, most coins.Nano) (settle func(Final), err error)
 	// MinReputation is the lowest reputation of a worker that may serve the
 	// call, 0 to 1; 0 = the backend's default.
 	MinReputation float64

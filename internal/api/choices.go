@@ -115,14 +115,9 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 }
 
 // callerOf tells callers apart by their API keys, for shares of the gateway and
-// of the workers' caches; zero without one. The Anthropic clients send it under
-// another name.
+// of the workers' caches; zero without one.
 func callerOf(header http.Header) (caller [32]byte) {
-	key, ok := strings.CutPrefix(header.Get("Authorization"), "Bearer ")
-	if !ok {
-		key = header.Get("X-Api-Key")
-	}
-	if key != "" {
+	if key := apiKey(header); key != "" {
 		caller = sha256.Sum256([]byte(key))
 	}
 	return caller

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/internal/api/guard"
@@ -75,6 +76,12 @@ type Config struct {
 	// Receipt returns, as JSON, the receipt of a request by its id; an error
 	// means that there is none. nil = no receipts are kept.
 	Receipt func(id string) (any, error)
+	// Team knows who may call; nil = everyone who reaches the gateway, which is
+	// for loopback.
+	Team Team
+	// Answers keeps the answers of calls with an Idempotency-Key; nil = this
+	// process's memory.
+	Answers Answers
 	// Ready says whether calls can be served now; nil = some model is served.
 	Ready func(context.Context) error
 }
@@ -86,6 +93,9 @@ type Gateway struct {
 	guard   guard.Guard
 	queue   *queue
 	metrics metrics
+	// secret derives the keys of kept answers where callers have no API keys.
+	secret   [32]byte
+	settling sync.WaitGroup
 }
 
 // New makes a Gateway.
@@ -120,11 +130,15 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, errors.New("api: Config.Timeout is above MaxTimeout")
 	}
 	setDefault(&cfg.Seal, SealRequire)
+	if cfg.Answers == nil {
+		cfg.Answers = &memoryAnswers{}
+	}
 	pages, err := guard.New(cfg.Hosts, cfg.Origins)
 	if err != nil {
 		return nil, err
 	}
 	g := &Gateway{cfg: cfg, log: cfg.Logger, guard: pages, queue: newQueue(cfg.MaxCalls, cfg.MaxWaiting, cfg.QueueWait)}
+	rand.Read(g.secret[:])
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -158,6 +172,7 @@ var routes = map[string]route{
 	"/v1/models":       {"models", http.MethodGet, (*Gateway).serveModels},
 	"/v1/verification": {"verification", http.MethodGet, (*Gateway).serveVerification},
 	"/v1/workers":      {"workers", http.MethodGet, (*Gateway).serveWorkers},
+	"/v1/usage":        {"usage", http.MethodGet, (*Gateway).serveUsage},
 	"/openapi.json":    {"openapi", http.MethodGet, (*Gateway).serveOpenAPI},
 	"/healthz":         {"healthz", http.MethodGet, (*Gateway).serveHealth},
 	"/readyz":          {"readyz", http.MethodGet, (*Gateway).serveReady},
@@ -188,6 +203,8 @@ type exchange struct {
 	w  *responseWriter
 	r  *http.Request
 	id string
+	// key is the caller's; nil where no keys are asked for.
+	key *Key
 }
 
 // ServeHTTP answers one request. Every failure is an OpenAI error object.
@@ -257,6 +274,9 @@ func (g *Gateway) dispatch(x *exchange) error {
 	}
 	switch {
 	case x.r.Method == rt.method || rt.method == http.MethodGet && x.r.Method == http.MethodHead:
+		if err := g.authenticate(x); err != nil {
+			return err
+		}
 		return rt.serve(g, x)
 	case x.r.Method == http.MethodOptions && g.guard.Preflight(x.w, x.r, rt.method):
 		return nil

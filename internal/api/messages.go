@@ -476,6 +476,8 @@ func anthropicError(e *openai.Error, requestID string) []byte {
 		kind = "overloaded_error"
 	case e.Status == http.StatusNotFound:
 		kind = "not_found_error"
+	case e.Status == http.StatusUnauthorized:
+		kind = "authentication_error"
 	case e.Status == http.StatusForbidden:
 		kind = "permission_error"
 	case e.Status == http.StatusPaymentRequired:

@@ -59,6 +59,9 @@ func (g *Gateway) serveModels(x *exchange) error {
 		Data   []modelObject `json:"data"`
 	}{"list", []modelObject{}}
 	for _, m := range models {
+		if !x.key.May(m.ID) {
+			continue
+		}
 		list.Data = append(list.Data, m.object())
 	}
 	return x.writeJSON(list)
@@ -71,7 +74,7 @@ func (g *Gateway) serveModel(x *exchange) error {
 	}
 	id := strings.TrimPrefix(x.r.URL.Path, modelPrefix)
 	for _, m := range models {
-		if m.ID == id {
+		if m.ID == id && x.key.May(id) {
 			return x.writeJSON(m.object())
 		}
 	}

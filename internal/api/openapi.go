@@ -30,7 +30,7 @@ const (
 )
 
 // callErrors are the statuses with which an inference can fail.
-var callErrors = []int{400, 402, 404, 408, 413, 415, 429, 500, 502, 503, 504}
+var callErrors = []int{400, 402, 404, 408, 409, 413, 415, 429, 500, 502, 503, 504}
 
 var endpoints = map[string]endpoint{
 	pathChat:            {"A chat completion", mediaJSON, chatFields, []string{"model", "messages"}, []string{mediaJSON, mediaStream}, callErrors},
@@ -44,6 +44,7 @@ var endpoints = map[string]endpoint{
 	"/v1/verification":  {"What was verified of the peers", "", nil, nil, []string{mediaJSON}, []int{404, 500}},
 	"/v1/workers":       {"What was verified of the workers", "", nil, nil, []string{mediaJSON}, []int{404, 500}},
 	"/v1/receipts/{id}": {"The receipt of a request", "", nil, nil, []string{mediaJSON}, []int{404, 500}},
+	"/v1/usage":         {"What the caller's API key used", "", nil, nil, []string{mediaJSON}, []int{400, 404, 500, 503}},
 	"/openapi.json":     {"This document", "", nil, nil, []string{mediaJSON}, []int{500}},
 	"/healthz":          {"The process is up", "", nil, nil, []string{mediaJSON}, []int{500}},
 	"/readyz":           {"A call can be served", "", nil, nil, []string{mediaJSON}, []int{500, 503}},
@@ -106,6 +107,12 @@ var openAPI = sync.OnceValue(func() json.RawMessage {
 		if path == "/v1/receipts/{id}" {
 			op["parameters"] = []object{{"name": "id", "in": "path", "required": true, "description": "As the header X-Cocoon-Receipt says; its first 8 digits or more will do.", "schema": object{"type": "string"}}}
 		}
+		if path == "/v1/usage" {
+			op["parameters"] = []object{
+				{"name": "from", "in": "query", "schema": object{"type": "string", "format": "date"}},
+				{"name": "to", "in": "query", "schema": object{"type": "string", "format": "date"}},
+			}
+		}
 		if e.media != "" {
 			method = "post"
 			name := operationID(path) + "Request"
@@ -115,6 +122,7 @@ var openAPI = sync.OnceValue(func() json.RawMessage {
 			for _, choice := range slices.Sorted(maps.Keys(choiceFields)) {
 				headers = append(headers, object{"name": choiceHeader(choice), "in": "header", "schema": kindOfField(choiceFields[choice])})
 			}
+			headers = append(headers, object{"name": headerIdempotency, "in": "header", "schema": object{"type": "string", "minLength": 1, "maxLength": 255}})
 			headers = append(headers, object{"name": headerSeal, "in": "header", "schema": object{"enum": []Seal{SealRequire, SealPrefer, SealOff}}})
 			op["parameters"] = headers
 		}
@@ -127,7 +135,13 @@ var openAPI = sync.OnceValue(func() json.RawMessage {
 			ok[media] = object{"schema": schema}
 		}
 		responses := object{"200": object{"description": "The answer", "content": ok}}
-		for _, status := range slices.Concat(everyPath, e.errors) {
+		failures := slices.Concat(everyPath, e.errors)
+		if needsKey(path) {
+			// Asking for keys can fail in two ways more.
+			failures = append(failures, 401, 503)
+			op["security"] = []object{{}, {"bearer": []string{}}, {"apiKey": []string{}}}
+		}
+		for _, status := range failures {
 			r := object{"description": http.StatusText(status), "content": object{mediaJSON: object{"schema": ref(failure)}}}
 			if status == 429 || status == 503 {
 				r["headers"] = object{"Retry-After": object{"description": "Seconds to wait", "schema": object{"type": "integer"}}}
@@ -143,7 +157,10 @@ var openAPI = sync.OnceValue(func() json.RawMessage {
 			"title": "Cocoon gateway", "version": "1", "license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 			"description": "The OpenAI API over the Cocoon network. Members of requests that are not named here go to the engine as they are.",
 		},
-		"servers": []object{{"url": "/"}}, "paths": paths, "components": object{"schemas": schemas},
+		"servers": []object{{"url": "/"}}, "paths": paths, "components": object{"schemas": schemas, "securitySchemes": object{
+			"bearer": object{"type": "http", "scheme": "bearer"},
+			"apiKey": object{"type": "apiKey", "in": "header", "name": "x-api-key"},
+		}},
 	})
 	if err != nil {
 		panic(err) // strings, lists and maps always marshal

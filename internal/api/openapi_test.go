@@ -127,7 +127,11 @@ func TestDocument(t *testing.T) {
 			}
 			if method == "get" {
 				w := ask(g, "GET", real, "")
-				if w.Code != 200 {
+				want := 200
+				if path == "/v1/usage" {
+					want = 404 // there are no keys here
+				}
+				if w.Code != want {
 					t.Errorf("GET %s: %d", path, w.Code)
 				}
 				d.documented(t, path, "GET", w.Code, w.Header(), w.Body.Bytes())

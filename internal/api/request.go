@@ -28,6 +28,8 @@ type request struct {
 	usage, running bool
 	// form tells the answer; nil = the engine's answer as it comes.
 	form form
+	// meter counts what the call costs.
+	meter *meter
 	// promise is what the answer's content must fit; nil = nothing.
 	promise *promise
 	// prompted is the body for workers that take no response_format: it asks in

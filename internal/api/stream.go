@@ -47,6 +47,7 @@ func (g *Gateway) stream(ctx context.Context, x *exchange, rq *request, answer *
 	if err == nil {
 		final := answer.Final()
 		g.metrics.final(final)
+		rq.meter.settled()
 		if err = s.end(final); err == nil {
 			return nil
 		}

@@ -20,6 +20,7 @@ const (
 	TypePermission     = "permission_error"
 	TypeRateLimit      = "rate_limit_error"
 	TypeBilling        = "billing_error"
+	TypeQuota          = "insufficient_quota"
 	TypeServer         = "server_error"
 )
 
@@ -34,6 +35,10 @@ const (
 	CodeUnsupported         = "unsupported_parameter"
 	CodeInvalidKey          = "invalid_api_key"
 	CodeInsufficientBalance = "insufficient_balance"
+	CodeModelNotAllowed     = "model_not_allowed"
+	CodeInsufficientQuota   = "insufficient_quota"
+	CodeIdempotency         = "idempotency_conflict"
+	CodeInFlight            = "idempotency_in_flight"
 	CodeHostNotAllowed      = "host_not_allowed"
 	CodeOriginNotAllowed    = "origin_not_allowed"
 	CodeModelNotFound       = "model_not_found"
@@ -73,6 +78,10 @@ var classes = map[string]class{
 	CodeUnsupported:         {http.StatusBadRequest, TypeInvalidRequest},
 	CodeInvalidKey:          {http.StatusUnauthorized, TypeInvalidRequest},
 	CodeInsufficientBalance: {http.StatusPaymentRequired, TypeBilling},
+	CodeModelNotAllowed:     {http.StatusForbidden, TypePermission},
+	CodeInsufficientQuota:   {http.StatusTooManyRequests, TypeQuota},
+	CodeIdempotency:         {http.StatusConflict, TypeInvalidRequest},
+	CodeInFlight:            {http.StatusConflict, TypeInvalidRequest},
 	CodeHostNotAllowed:      {http.StatusForbidden, TypePermission},
 	CodeOriginNotAllowed:    {http.StatusForbidden, TypePermission},
 	CodeModelNotFound:       {http.StatusNotFound, TypeInvalidRequest},

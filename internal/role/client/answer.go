@@ -129,8 +129,11 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, x *seali
 		prompt, receiptID = x.prompt, x.call.ID()
 	}
 	most := pricing.Reserve(prompt, int64(call.MaxTokens), int64(maxCoefficient), s.snap.Params.Multipliers)
-	if err := s.owe(ctx, id, most); err != nil {
+	if err := s.owe(ctx, call, id, most); err != nil {
 		b.Close()
+		if said := (*openai.Error)(nil); errors.As(err, &said) {
+			return nil, false, said
+		}
 		s.c.log.Error("a request cannot be counted, and is not sent", "err", err)
 		return nil, false, openai.Internal()
 	}
@@ -146,7 +149,7 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, x *seali
 	if err := s.conn.SendObject(b.ctx, m); err != nil {
 		b.Close()
 		if errors.Is(err, mux.ErrTooLarge) {
-			s.told(id, 0) // it was not sent
+			s.told(id, noTokens) // it was not sent
 			return nil, false, openai.TooLarge(wire.MaxPacket)
 		}
 		return nil, true, b.explain(err)
@@ -283,11 +286,7 @@ func (b *body) take(p role.Part) {
 		return
 	}
 	defer b.ended.Store(true) // whoever sees it may read final
-	t := p.Final.Tokens
-	b.final = api.Final{
-		PromptTokens: t.Prompt, CachedTokens: t.Cached, CompletionTokens: t.Completion, ReasoningTokens: t.Reasoning, TotalTokens: t.Total,
-		CostNano: pricing.Amount(t.Total, b.s.snap.Params.PricePerToken),
-	}
+	b.final = b.s.final(p.Final.Tokens)
 }
 
 func (b *body) fail(err *openai.Error) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/role"
@@ -264,32 +265,64 @@ func (s *session) retire(ctx context.Context) error {
 	return errSuspended
 }
 
-// owe counts a request that is about to be sent.
-func (s *session) owe(ctx context.Context, id cocoon.RequestID, bound int64) error {
+// owing is a request whose cost is not known: the most it can be, in tokens,
+// and who is told of the cost; nil = nobody.
+type owing struct {
+	bound  int64
+	settle func(api.Final)
+}
+
+// owe counts a request that is about to be sent, here and with the caller.
+func (s *session) owe(ctx context.Context, call *api.Call, id cocoon.RequestID, bound int64) error {
+	o := owing{bound: bound}
+	if call.Hold != nil {
+		var err error
+		if o.settle, err = call.Hold(ctx, pricing.Amount(bound, s.snap.Params.PricePerToken)); err != nil {
+			return err
+		}
+	}
 	if err := s.reckoning.begin(ctx, bound); err != nil {
+		s.settle(o, pricing.Tokens{})
 		return err
 	}
 	s.mu.Lock()
 	ended := s.ended
 	if !ended {
-		s.owed[id] = bound
+		s.owed[id] = o
 	}
 	s.mu.Unlock()
 	if ended {
 		s.reckoning.end(bound, 0) // it is not sent any more
+		s.settle(o, pricing.Tokens{})
 	}
 	return nil
 }
 
+// settle tells the caller's side what a request cost.
+func (s *session) settle(o owing, t pricing.Tokens) {
+	if o.settle != nil {
+		o.settle(s.final(t))
+	}
+}
+
+// final is the accounting of an answer, at the session's price.
+func (s *session) final(t pricing.Tokens) api.Final {
+	return api.Final{
+		PromptTokens: t.Prompt, CachedTokens: t.Cached, CompletionTokens: t.Completion, ReasoningTokens: t.Reasoning, TotalTokens: t.Total,
+		CostNano: pricing.Amount(t.Total, s.snap.Params.PricePerToken),
+	}
+}
+
 // told closes a request whose cost the proxy names; a second word on it
 // changes nothing.
-func (s *session) told(id cocoon.RequestID, tokens int64) {
+func (s *session) told(id cocoon.RequestID, tokens pricing.Tokens) {
 	s.mu.Lock()
-	bound, ok := s.owed[id]
+	o, ok := s.owed[id]
 	delete(s.owed, id)
 	s.mu.Unlock()
 	if ok {
-		s.reckoning.end(bound, tokens)
+		s.reckoning.end(o.bound, tokens.Total)
+		s.settle(o, tokens)
 	}
 }
 
@@ -298,15 +331,16 @@ func (s *session) told(id cocoon.RequestID, tokens int64) {
 // name no cost.
 func (s *session) toldBy(p role.Part) {
 	if p.Final != nil && (p.Err == nil || s.peer.Level > 0) {
-		s.told(p.ID, p.Final.Tokens.Total)
+		s.told(p.ID, p.Final.Tokens)
 	}
 }
 
 // forget counts what was not told when the connection ended with the most it
 // can have cost.
-func (s *session) forget(owed map[cocoon.RequestID]int64) {
-	for _, bound := range owed {
-		s.reckoning.end(bound, bound)
+func (s *session) forget(owed map[cocoon.RequestID]owing) {
+	for _, o := range owed {
+		s.reckoning.end(o.bound, o.bound)
+		s.settle(o, pricing.Tokens{Total: o.bound})
 	}
 }
 

@@ -54,7 +54,7 @@ type session struct {
 	mu       sync.Mutex
 	view     channel.View
 	requests map[cocoon.RequestID]*role.Queue
-	owed     map[cocoon.RequestID]int64 // requests whose cost is not known: the most it can be
+	owed     map[cocoon.RequestID]owing // requests whose cost is not known
 	ended    bool
 }
 
@@ -75,7 +75,7 @@ func (c *Client) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	if err != nil {
 		return err
 	}
-	s := &session{c: c, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*role.Queue{}, owed: map[cocoon.RequestID]int64{}, retired: make(chan struct{})}
+	s := &session{c: c, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*role.Queue{}, owed: map[cocoon.RequestID]owing{}, retired: make(chan struct{})}
 	s.saver.Write = func(v channel.View) {
 		if err := c.cfg.Book.Put(context.WithoutCancel(ctx), s.contract, v); err != nil {
 			c.log.Error("cannot store payment", "err", err)
@@ -326,7 +326,7 @@ func (s *session) Message(c *mux.Conn, data []byte) {
 	}
 	switch m := o.(type) {
 	case *schema.ProxyClientRequestPayment:
-		s.told(m.RequestID, m.RequestTokens)
+		s.told(m.RequestID, pricing.Tokens{Total: m.RequestTokens})
 		s.learn(m.SignedPayment, &counters{m.DbTokens, m.MaxTokens}, nil)
 	case *schema.ProxySignedPayment:
 		s.learn(m, nil, nil)
