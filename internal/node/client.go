@@ -140,7 +140,13 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	}
 	log.Info("gateway listens", "addr", ln.Addr())
 	srv := api.Server(gw, log)
-	parts = append(parts, cl.Run, func(ctx context.Context) error { return serveHTTP(ctx, srv, ln, 10*time.Second) })
+	// The connections to proxies outlive the gateway's last call.
+	serving, over := context.WithCancel(context.WithoutCancel(ctx))
+	defer over()
+	parts = append(parts, func(context.Context) error { return cl.Run(serving) }, func(ctx context.Context) error {
+		defer over()
+		return serveHTTP(ctx, srv, ln, drainTime, over)
+	})
 	if c.Runtime.Status != "" {
 		var pages []page
 		if kept != nil {
@@ -159,6 +165,9 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	}
 	return group(ctx, parts...)
 }
+
+// drainTime is how long calls may go on after a client was asked to end.
+const drainTime = 10 * time.Second
 
 // newClientSettler reads how much the client deposits by itself.
 func newClientSettler(c *Config, ch *chain, w *wallet.Wallet, book *views, secret func(cocoon.Address) string, suspended *suspensions, log *slog.Logger) (*settle.Client, error) {

@@ -30,8 +30,10 @@ func Run(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) error 
 	return fmt.Errorf("configuration: role %q is not client, proxy or worker", c.Role)
 }
 
-// serveHTTP serves h on ln until ctx ends, then lets requests finish.
-func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener, drain time.Duration) error {
+// serveHTTP serves on ln until ctx ends, then takes no new requests and lets
+// those that run finish within drain. give is called before what still runs is
+// cut, so that it can say so to its callers; may be nil.
+func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener, drain time.Duration, give func()) error {
 	errs := make(chan error, 1)
 	go func() { errs <- srv.Serve(ln) }()
 	select {
@@ -39,9 +41,17 @@ func serveHTTP(ctx context.Context, srv *http.Server, ln net.Listener, drain tim
 		return err
 	case <-ctx.Done():
 	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-	defer cancel()
-	if err := srv.Shutdown(late); err != nil {
+	shutdown := func(limit time.Duration) error {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		defer cancel()
+		return srv.Shutdown(late)
+	}
+	err := shutdown(drain)
+	if err != nil && give != nil {
+		give()
+		err = shutdown(time.Second)
+	}
+	if err != nil {
 		srv.Close()
 	}
 	return nil

@@ -56,7 +56,7 @@ func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, 
 	})
 	d.serve(mux, secret)
 	srv := &http.Server{Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
-	return func(ctx context.Context) error { return serveHTTP(ctx, srv, ln, time.Second) }, nil
+	return func(ctx context.Context) error { return serveHTTP(ctx, srv, ln, time.Second, nil) }, nil
 }
 
 // page is one more page of a role's status, as JSON.
