@@ -16,6 +16,17 @@ import (
 type Listeners struct {
 	mu        sync.Mutex
 	inherited map[string]*os.File
+	given     map[string]net.Listener
+}
+
+// Give lets ln be what Listen returns for name.
+func (l *Listeners) Give(name string, ln net.Listener) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.given == nil {
+		l.given = map[string]net.Listener{}
+	}
+	l.given[name] = ln
 }
 
 // LeashVariable tells a child of `up` that its standard input ends with its
@@ -51,7 +62,11 @@ func (l *Listeners) Listen(name, addr string) (net.Listener, error) {
 	l.mu.Lock()
 	f := l.inherited[name]
 	delete(l.inherited, name)
+	given := l.given[name]
 	l.mu.Unlock()
+	if given != nil {
+		return given, nil
+	}
 	if f != nil {
 		defer f.Close()
 		ln, err := net.FileListener(f)
