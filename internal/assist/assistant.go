@@ -98,7 +98,7 @@ func run[T any](ctx context.Context, a *Assistant, p *prompt, data any, schema j
 	var proof Proof
 	for attempt := 0; ; attempt++ {
 		reply, err := a.model.Complete(ctx, &call)
-		proof.add(reply.Proof)
+		proof.Add(reply.Proof)
 		if err != nil {
 			return nil, proof, err
 		}

@@ -134,7 +134,7 @@ func (a *Assistant) Classify(ctx context.Context, rq *ClassifyRequest) (*Classif
 		return nil, err
 	}
 	for i, p := range proofs {
-		r.Proof.add(p)
+		r.Proof.Add(p)
 		if unsure[i] && !r.Fallback {
 			r.Fallback = true
 			r.Notes = append(r.Notes, "The model gave no usable label for some messages: they have none.")

@@ -149,7 +149,7 @@ func (a *Assistant) composePlain(ctx context.Context, rq *ComposeRequest, m *mar
 	text, proof, err := a.plain(ctx, &plainComposePrompt, map[string]any{
 		"text": rq.Text.Text, "proofread": rq.Proofread, "translate_to": Language(rq.TranslateTo), "tone": rq.Tone, "emojify": rq.Emojify,
 	}, a.outTokens(utf8.RuneCountInString(rq.Text.Text)))
-	r.Proof.add(proof)
+	r.Proof.Add(proof)
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (a *Assistant) composeSmall(ctx context.Context, rq *ComposeRequest) (*Comp
 				continue
 			}
 			reply, err := a.model.Complete(ctx, &Call{Prompt: composePrompt.name, User: "Fix: " + core, MaxTokens: a.outTokens(len(core))})
-			r.Proof.add(reply.Proof)
+			r.Proof.Add(reply.Proof)
 			if err != nil {
 				return nil, err
 			}
@@ -206,7 +206,7 @@ func (a *Assistant) composeSmall(ctx context.Context, rq *ComposeRequest) (*Comp
 		if err != nil {
 			return nil, err
 		}
-		r.Proof.add(t.Proof)
+		r.Proof.Add(t.Proof)
 		r.Result = t.Texts[0].Text
 		r.EntitiesLost += t.Texts[0].EntitiesLost
 		r.Fallback = r.Fallback || t.Fallback

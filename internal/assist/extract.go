@@ -88,7 +88,7 @@ func (a *Assistant) Extract(ctx context.Context, rq *ExtractRequest) (*ExtractRe
 		return nil, err
 	}
 	for i, group := range groups {
-		r.Proof.add(proofs[i])
+		r.Proof.Add(proofs[i])
 		if plain[i] {
 			if !r.Fallback {
 				r.Notes = append(r.Notes, "The model gave no usable answer for some messages: dates and times in them were found by their form.")

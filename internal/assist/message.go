@@ -55,6 +55,12 @@ type Message struct {
 
 // checkMessages refuses lists that a task does not take.
 func checkMessages(param string, ms []Message, most int) error {
+	return CheckMessages(param, ms, most, MaxTotal)
+}
+
+// CheckMessages refuses lists of more than most messages or so many bytes of
+// text, and messages that nobody can have sent. param names the list in errors.
+func CheckMessages(param string, ms []Message, most, bytes int) error {
 	if len(ms) == 0 {
 		return openai.Missing(param)
 	}
@@ -81,8 +87,8 @@ func checkMessages(param string, ms []Message, most int) error {
 		seen[m.ID] = true
 		total += len(m.Text)
 	}
-	if total > MaxTotal {
-		return openai.InvalidRequest(param, "'%s' has %d bytes of text; at most %d are taken.", param, total, MaxTotal)
+	if total > bytes {
+		return openai.InvalidRequest(param, "'%s' has %d bytes of text; at most %d are taken.", param, total, bytes)
 	}
 	return nil
 }

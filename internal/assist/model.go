@@ -61,7 +61,8 @@ type Proof struct {
 	Calls    int          `json:"calls"`
 }
 
-func (p *Proof) add(q Proof) {
+// Add adds what other calls cost and what vouches for them.
+func (p *Proof) Add(q Proof) {
 	if q.Calls == 0 {
 		return
 	}
@@ -453,8 +454,11 @@ func (e *Endpoint) embedder(ctx context.Context) (string, error) {
 			return n, nil
 		}
 	}
-	return "", openai.Unavailable("The AI endpoint serves no embedding model now; name one in the configuration.")
+	return "", ErrNoEmbedder
 }
+
+// ErrNoEmbedder is what Embed returns where no model makes embeddings.
+var ErrNoEmbedder = openai.Unavailable("The AI endpoint serves no embedding model now; name one in the configuration.")
 
 func isEmbedder(name string) bool { return strings.Contains(strings.ToLower(name), "embed") }
 

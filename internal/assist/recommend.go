@@ -72,7 +72,7 @@ func (a *Assistant) Recommend(ctx context.Context, rq *RecommendRequest) (*Recom
 		texts = append(texts, clipRunes(l.Text, 2000))
 	}
 	vectors, proof, err := a.model.Embed(ctx, texts)
-	r.Proof.add(proof)
+	r.Proof.Add(proof)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (a *Assistant) Recommend(ctx context.Context, rq *RecommendRequest) (*Recom
 	if !a.small && len(ls) > 0 {
 		var p Proof
 		reasons, p, err = a.reasons(ctx, rq, ls)
-		r.Proof.add(p)
+		r.Proof.Add(p)
 		var bad errInvalid
 		if err != nil && !errors.As(err, &bad) {
 			return nil, err

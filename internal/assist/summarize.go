@@ -143,7 +143,7 @@ func (a *Assistant) Summarize(ctx context.Context, rq *SummarizeRequest, onText 
 	}
 	var all modelSummary
 	for i, v := range results {
-		r.Proof.add(proofs[i])
+		r.Proof.Add(proofs[i])
 		r.Fallback = r.Fallback || plain[i]
 		all.Summary = append(all.Summary, v.Summary...)
 		all.Decisions = append(all.Decisions, v.Decisions...)
@@ -154,7 +154,7 @@ func (a *Assistant) Summarize(ctx context.Context, rq *SummarizeRequest, onText 
 	}
 	if len(groups) > 1 {
 		points, p, err := a.merge(ctx, rq, length, all.Summary, onText)
-		r.Proof.add(p)
+		r.Proof.Add(p)
 		if err != nil {
 			return nil, err
 		}

@@ -98,7 +98,7 @@ func (a *Assistant) Translate(ctx context.Context, rq *TranslateRequest) (*Trans
 		return nil, err
 	}
 	for _, p := range proofs {
-		r.Proof.add(p)
+		r.Proof.Add(p)
 	}
 	for _, t := range r.Texts {
 		r.Fallback = r.Fallback || t.Fallback
@@ -246,7 +246,7 @@ func (a *Assistant) translateBatch(ctx context.Context, rq *TranslateRequest, pa
 	if len(part) > 1 { // one bad text must not spoil the others
 		for _, i := range part {
 			p, err := a.translateBatch(ctx, rq, []int{i}, marks, out)
-			proof.add(p)
+			proof.Add(p)
 			if err != nil {
 				return proof, err
 			}
@@ -254,7 +254,7 @@ func (a *Assistant) translateBatch(ctx context.Context, rq *TranslateRequest, pa
 		return proof, nil
 	}
 	p, err := a.translatePieces(ctx, rq, marks[part[0]], &out[part[0]])
-	proof.add(p)
+	proof.Add(p)
 	return proof, err
 }
 
@@ -268,7 +268,7 @@ func (a *Assistant) translatePieces(ctx context.Context, rq *TranslateRequest, m
 			continue
 		}
 		text, p, err := a.plain(ctx, &plainTranslatePrompt, map[string]string{"text": strings.TrimSpace(s), "to": Language(rq.To)}, a.outTokens(utf8.RuneCountInString(s)))
-		proof.add(p)
+		proof.Add(p)
 		if err == nil && (otherScript(text, rq.To) || utf8.RuneCountInString(text) > 200+6*utf8.RuneCountInString(s)) {
 			err = invalid("the plain answer was not a translation")
 		}
