@@ -37,7 +37,10 @@ if [ -z "${COCOON_LLAMA_SERVER:-}" ] && [ ! -x "$llama/llama-server" ] && ! comm
 			tmp=$(mktemp -d)
 			trap 'rm -rf "$tmp"' EXIT
 			mkdir -p "$tmp"/lists/partial "$tmp"/archives/partial "$tmp"/root
-			echo "deb [signed-by=$keys] https://deb.debian.org/debian sid main" >"$tmp/sources"
+			# The mirror that this machine uses for Debian itself.
+			mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' | awk '$1 == "Debian" && $2 ~ /\/debian\/?$/ { print $2; exit }')
+			[ -n "$mirror" ] || mirror=$(grep -rhoE 'https?://[^ ]*/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d | head -1)
+			echo "deb [signed-by=$keys] $mirror sid main" >"$tmp/sources"
 			apt() {
 				timeout 120 apt-get -qq -o Dir::Etc::sourcelist="$tmp/sources" -o Dir::Etc::sourceparts=/nonexistent -o Dir::State::lists="$tmp/lists" \
 					-o Dir::Cache="$tmp" -o Dir::State::status=/dev/null -o APT::Architecture=amd64 -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=1 "$@"
