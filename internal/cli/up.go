@@ -114,6 +114,7 @@ COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 	cmd.Flags().Lookup("assist").NoOptDefVal = defaultAssist
 	cmd.Flags().IntVar(&cfg.Workers, "workers", 1, "number of workers")
 	cmd.Flags().IntVar(&cfg.Proxies, "proxies", 1, "number of proxies: client and workers keep connections to all")
+	cmd.Flags().IntVar(&cfg.MaxCalls, "max-calls", 0, "calls that the endpoint runs at one time, as many more wait (default 256)")
 	cmd.Flags().StringVar(&cfg.Engine, "engine", "demo", "demo, auto, vllm, sglang, llama.cpp, or the URL of an OpenAI-compatible engine")
 	cmd.Flags().StringVar(&cfg.Model, "model", "", "that engine's model, by name or in full, name@commit:hash (default: the first it lists)")
 	cmd.Flags().StringVar(&cfg.ModelPath, "model-path", "", "folder or file of the model, to start an engine with and to check")

@@ -42,6 +42,8 @@ type UpConfig struct {
 	Listen string
 	// Workers is how many workers there are, Proxies how many proxies; 0 = 1.
 	Workers, Proxies int
+	// MaxCalls is how many calls the gateway runs at one time; 0 = as always.
+	MaxCalls int
 	// Engine is "demo", the URL of an engine, "auto" for one that runs here, or a
 	// make to start. Model is its model's name, in full or not; "" = what it
 	// lists first. ModelPath, if set, is the model's folder or file, whose hash
@@ -60,6 +62,9 @@ type UpConfig struct {
 func (c *UpConfig) Validate() error {
 	if c.Workers < 1 || c.Workers > 64 {
 		return fmt.Errorf("--workers %d: 1 to 64 are possible", c.Workers)
+	}
+	if c.MaxCalls < 0 || c.MaxCalls > 1_000_000 {
+		return fmt.Errorf("--max-calls %d: 1 to 1000000 are possible", c.MaxCalls)
 	}
 	if c.Proxies < 0 || c.Proxies > 16 {
 		return fmt.Errorf("--proxies %d: 1 to 16 are possible", c.Proxies)
@@ -263,6 +268,9 @@ func (n *network) prepare(ctx context.Context, proxies, workers []*child, client
 			}
 		case "client":
 			cfg.Measured.Evidence = string(attest.None) // clients attest to nobody
+			if n.cfg.MaxCalls > 0 {
+				r.MaxCalls = n.cfg.MaxCalls
+			}
 			r.Listen, r.Budget, r.TopUp = c.addr("gateway"), devBudget, devTopUp
 			r.SecretFile = n.path("keys", "client.login")
 			if _, err := ensureSecret(r.SecretFile); err != nil {
