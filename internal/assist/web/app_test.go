@@ -1,0 +1,76 @@
+package web
+
+import (
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+// TestAppFiles holds the app to what its policy lets it do: nothing inline,
+// nothing from elsewhere, no text as markup; and each language to have the same
+// words.
+func TestAppFiles(t *testing.T) {
+	inline := regexp.MustCompile(`(?i)<style|\sstyle=|\son[a-z]+=|<script>|javascript:`)
+	foreign := regexp.MustCompile(`(?i)(src|href)="(https?:)?//|(from|import\(?)\s*["'](https?:|//)|url\(\s*["']?(https?:|//)`)
+	markup := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function`)
+	scripts := 0
+	err := fs.WalkDir(appFiles, "app", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := fs.ReadFile(appFiles, name)
+		if err != nil {
+			return err
+		}
+		switch path.Ext(name) {
+		case ".html":
+			if s := inline.Find(b); s != nil {
+				t.Errorf("%s: inline: %q", name, s)
+			}
+		case ".js":
+			scripts++
+			if s := markup.Find(b); s != nil {
+				t.Errorf("%s: text as markup or program: %q", name, s)
+			}
+		}
+		if s := foreign.Find(b); s != nil {
+			t.Errorf("%s: from elsewhere: %q", name, s)
+		}
+		if kinds[path.Ext(name)] == "" {
+			t.Errorf("%s: is not served", name)
+		}
+		return nil
+	})
+	if err != nil || scripts < 8 {
+		t.Fatalf("%d scripts, %v", scripts, err)
+	}
+
+	b, err := fs.ReadFile(appFiles, "app/i18n.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string][]string{}
+	table := regexp.MustCompile(`(?s)const (en|id|ru) = \{(.*?)\n\};`)
+	key := regexp.MustCompile(`(?m)(?:^  |", )([A-Za-z_]+): "`)
+	for _, m := range table.FindAllSubmatch(b, -1) {
+		for _, k := range key.FindAllSubmatch(m[2], -1) {
+			keys[string(m[1])] = append(keys[string(m[1])], string(k[1]))
+		}
+		slices.Sort(keys[string(m[1])])
+	}
+	if len(keys["en"]) < 150 || len(slices.Compact(slices.Clone(keys["en"]))) != len(keys["en"]) {
+		t.Fatalf("%d English words, or some twice", len(keys["en"]))
+	}
+	for _, l := range []string{"id", "ru"} {
+		for _, k := range keys["en"] {
+			if _, ok := slices.BinarySearch(keys[l], k); !ok {
+				t.Errorf("%s lacks %s", l, k)
+			}
+		}
+		if len(keys[l]) != len(keys["en"]) {
+			t.Errorf("%s has %d words, English %d", l, len(keys[l]), len(keys["en"]))
+		}
+	}
+}
