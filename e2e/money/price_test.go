@@ -11,6 +11,7 @@ import (
 // running network. Everybody moves to new contracts, the old ones close, every
 // deposit comes back, and the books of all of them together are even.
 func TestPriceChange(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := up(t, dir)
 	c := openChain(t, dir)

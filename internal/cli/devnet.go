@@ -65,7 +65,7 @@ coins come from), "http" if asked for. The same --dir resumes the same chain.`,
 	cmd.Flags().Int32Var(&f.cfg.GlobalID, "global-id", devnet.DefaultGlobalID, "the network's global id, when the chain is made")
 	cmd.Flags().StringArrayVar(&f.fund, "fund", nil, "ADDRESS=AMOUNT to pay from the faucet at the start; can be given often")
 	cmd.Flags().BoolVar(&f.debug, "debug", false, "log more")
-	cmd.AddCommand(a.devnetFaucetCommand())
+	cmd.AddCommand(a.devnetFaucetCommand(), a.devnetVendorCommand())
 	return cmd
 }
 
