@@ -8,6 +8,7 @@ need=()
 command -v openssl >/dev/null || need+=(openssl)
 command -v node >/dev/null || need+=(nodejs npm)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need+=(postgresql)
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "${COCOON_CHROMIUM:-}" ] || need+=(chromium fonts-dejavu-core fonts-noto-color-emoji)
 if [ ${#need[@]} -gt 0 ]; then
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 		echo "installing ${need[*]}"
