@@ -21,12 +21,16 @@ import (
 	"github.com/cocoon-network/cocoon/internal/node"
 )
 
+// apiKeyVariable holds the API key that commands call a gateway with.
+const apiKeyVariable = "OPENAI_API_KEY"
+
 // gateway is the endpoint commands talk to: --url, OPENAI_BASE_URL, or the
 // network that runs in --dir.
 type gateway struct {
 	base      string // with /v1
 	client    *http.Client
 	simulated bool // the network said so
+	key       string
 }
 
 func (a *app) gateway(address string) (*gateway, error) {
@@ -38,12 +42,12 @@ func (a *app) gateway(address string) (*gateway, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &gateway{base: s.Gateway + "/v1", client: &http.Client{}, simulated: s.Simulated}, nil
+		return &gateway{base: s.Gateway + "/v1", client: &http.Client{}, simulated: s.Simulated, key: a.getenv(apiKeyVariable)}, nil
 	}
 	if u, err := url.Parse(address); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, usageError{fmt.Errorf("%q is no address for --url or OPENAI_BASE_URL: write it as http://127.0.0.1:10000/v1", address)}
 	}
-	return &gateway{base: strings.TrimSuffix(address, "/"), client: &http.Client{}}, nil
+	return &gateway{base: strings.TrimSuffix(address, "/"), client: &http.Client{}, key: a.getenv(apiKeyVariable)}, nil
 }
 
 // call sends a request and returns the answer, whose body the caller closes.
@@ -59,6 +63,9 @@ func (g *gateway) call(ctx context.Context, method, path string, body any) (*htt
 	req, err := http.NewRequestWithContext(ctx, method, g.base+path, r)
 	if err != nil {
 		return nil, err
+	}
+	if g.key != "" {
+		req.Header.Set("Authorization", "Bearer "+g.key)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -16,7 +17,7 @@ import (
 // extraCommands are those that the measured image has no part of. The router is
 // one: its flags say whom it lets in, and there only measured configuration may.
 func (a *app) extraCommands() []*cobra.Command {
-	return []*cobra.Command{a.upCommand(), a.devnetCommand(), a.routerCommand(), a.assistCommand()}
+	return []*cobra.Command{a.keyCommand(), a.usageCommand(), a.upCommand(), a.devnetCommand(), a.routerCommand(), a.assistCommand()}
 }
 
 func (a *app) upCommand() *cobra.Command {
@@ -54,6 +55,9 @@ COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 			cfg.Executable = a.env.Executable
 			cfg.EngineKey = a.getenv(node.EngineKeyVariable)
 			cfg.Progress = a.progress
+			if f.listen != "" && cfg.RequireKeys {
+				return usageError{errors.New("--assist and --keys: the assistant has no API key of its own; start it by itself with `cocoon assist`")}
+			}
 			var ln net.Listener
 			if f.listen != "" {
 				f.perMinute = 600
@@ -112,6 +116,7 @@ COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:10000", "address of the OpenAI-compatible endpoint; with port 0 every port is chosen free")
 	cmd.Flags().StringVar(&f.listen, "assist", "", "serve the tasks of messaging and their web app too; =HOST:PORT to choose where")
 	cmd.Flags().Lookup("assist").NoOptDefVal = defaultAssist
+	cmd.Flags().BoolVar(&cfg.RequireKeys, "keys", false, "ask callers for API keys (see cocoon key)")
 	cmd.Flags().IntVar(&cfg.Workers, "workers", 1, "number of workers")
 	cmd.Flags().IntVar(&cfg.Proxies, "proxies", 1, "number of proxies: client and workers keep connections to all")
 	cmd.Flags().IntVar(&cfg.MaxCalls, "max-calls", 0, "calls that the endpoint runs at one time, as many more wait (default 256)")

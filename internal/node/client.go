@@ -120,7 +120,16 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	if kept != nil {
 		find = func(id string) (any, error) { return kept.Find(id) }
 	}
+	keys, err := openCallers(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer keys.close()
+	if keys.run != nil {
+		parts = append(parts, keys.run)
+	}
 	gw, err := api.New(api.Config{
+		Team: keys.team, Answers: keys.answers,
 		Backend: cl, Receipt: find, Logger: log, Hosts: c.Runtime.Hosts, Origins: c.Runtime.Origins, Timeout: c.Runtime.timeout(), MaxCalls: c.Runtime.MaxCalls, MaxWaiting: c.Runtime.MaxWaiting, QueueWait: seconds(c.Runtime.QueueWait),
 		Simulated: c.Measured.Accepts(attest.Simulated), Reference: c.Runtime.ReferenceWorkers,
 		Verification: func() any { return cl.Verification() }, Seal: api.Seal(c.Measured.Seal),
@@ -134,6 +143,8 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
+	// What calls did cost is written before the store closes.
+	defer gw.Settled()
 	ln, err := ls.Listen("gateway", c.Runtime.Listen)
 	if err != nil {
 		return err

@@ -214,6 +214,12 @@ type Runtime struct {
 	// place, QueueWait seconds at most, 0 = as many again; the rest gets 429.
 	MaxCalls   int `toml:"max_calls"`
 	MaxWaiting int `toml:"max_waiting"`
+	// RequireKeys asks callers for API keys (cocoon key create), with budgets and
+	// rates. KeyStore is where they are: a file, or postgres://…, which several
+	// gateways may share and whose password comes from PGPASSWORD or PGPASSFILE;
+	// "" = keys.db in Dir.
+	RequireKeys bool   `toml:"require_keys"`
+	KeyStore    string `toml:"key_store"`
 	// Timeout bounds a client's call that names no limit, in seconds.
 	Timeout float64 `toml:"timeout"`
 	// PowDifficulty is the proof of work asked of those who connect; 0 = 20,

@@ -50,6 +50,9 @@ type UpConfig struct {
 	// becomes part of the name or is compared with it. EngineKey is the
 	// engine's API key.
 	Engine, Model, ModelPath, EngineKey string
+	// RequireKeys asks callers for API keys, which are kept in the client's
+	// folder.
+	RequireKeys bool
 	// Executable is this program, which is started again for every role.
 	Executable string
 	// Progress gets lines for people.
@@ -272,7 +275,7 @@ func (n *network) prepare(ctx context.Context, proxies, workers []*child, client
 				r.MaxCalls = n.cfg.MaxCalls
 			}
 			r.Listen, r.Budget, r.TopUp = c.addr("gateway"), devBudget, devTopUp
-			r.SecretFile = n.path("keys", "client.login")
+			r.SecretFile, r.RequireKeys = n.path("keys", "client.login"), n.cfg.RequireKeys
 			if _, err := ensureSecret(r.SecretFile); err != nil {
 				return err
 			}
@@ -553,9 +556,13 @@ func (n *network) waitReady(ctx, children context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the network was not ready within %v; the logs in %s say why", limit, filepath.Join(n.cfg.Dir, "logs")))
 	defer cancel()
 	client := &http.Client{Timeout: 15 * time.Second}
+	ready, sign := n.state.Gateway+"/v1/models/"+cocoon.ModelName(n.cfg.Model).Base(), `"coefficient"`
+	if n.cfg.RequireKeys { // there is none to ask with
+		ready, sign = n.state.Gateway+"/readyz", `"ready"`
+	}
 	begin, told := time.Now(), ""
 	for {
-		if err := probe(ctx, client, n.state.Gateway+"/v1/models/"+cocoon.ModelName(n.cfg.Model).Base(), `"coefficient"`); err == nil {
+		if err := probe(ctx, client, ready, sign); err == nil {
 			return nil
 		}
 		if why := n.engineWaits(ctx, client); why != told && strings.HasPrefix(why, "the engine") && time.Since(begin) > 3*time.Second {
