@@ -13,10 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/cocoon-network/cocoon/attest"
 )
 
-// statusPart serves a role's state for people and programs: /jsonstats (spec
-// network-protocol 10.1), /healthz and /readyz. Nothing in it is secret, yet
+// statusPart serves a role's state for people and programs: /stats, /jsonstats
+// (spec network-protocol 10.1), /metrics, /healthz and /readyz. Nothing in it is secret, yet
 // only names of this machine are answered to, so that no web page elsewhere
 // reads it through a browser. What moves money, /control/channel, asks for the
 // secret in the role's folder. d is nil where no chain is.
@@ -36,6 +38,8 @@ func statusPart(c *Config, ls *Listeners, stats func() any, ready func() error, 
 		enc.SetIndent("", "  ")
 		_ = enc.Encode(stats())
 	})
+	mux.HandleFunc("GET /stats", serveStats("cocoon "+c.Role, c.Measured.Accepts(attest.Simulated), stats))
+	mux.HandleFunc("GET /metrics", serveMetrics(stats))
 	for _, p := range more {
 		if p.serve != nil {
 			mux.HandleFunc("GET "+p.path, p.serve)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 
 	"github.com/cocoon-network/cocoon"
-	"github.com/cocoon-network/cocoon/internal/engine"
 	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/worker"
@@ -80,10 +79,7 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	parts = append(parts, func(ctx context.Context) error { return eng.serve(ctx, w) })
 	if c.Runtime.Status != "" {
 		status, err := statusPart(c, ls, func() any {
-			return struct {
-				worker.Stats
-				Engines []engine.MemberStat `json:"engines"`
-			}{w.Stats(), eng.pool.Stats()}
+			return workerStats{w.Stats(), eng.pool.Stats()}
 		}, func() error {
 			st := w.Stats()
 			switch {
