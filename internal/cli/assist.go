@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ type assistFlags struct {
 	listen, upstream, model, embedModel string
 	hosts                               []string
 	keys                                string
+	index                               string
 	perMinute                           int
 	daily                               uint64
 }
@@ -41,7 +44,8 @@ func (a *app) assistCommand() *cobra.Command {
 		Short: "AI for messaging: translate, summarise, write, reply, filter, search",
 		Long: `Serve the tasks of messaging as HTTP, /assist/v1, and a web app that uses them.
 It is an ordinary client of an OpenAI endpoint: the network in --dir, or
---upstream. Texts go there and nowhere else, and are not kept.
+--upstream. Texts go there and nowhere else, and are not kept, but for messages
+that a caller puts into a search index: those are kept here, encrypted.
 
 Without --keys everyone who reaches the port may spend the owner's money, so it
 listens on this machine only. With --keys, a file of API keys, one a line,
@@ -82,6 +86,7 @@ When it answers, a line "assist http://HOST:PORT" is printed.`,
 	fl.StringVar(&f.embedModel, "embed-model", "", "model for embeddings (default: the first one served with \"embed\" in its name)")
 	fl.StringSliceVar(&f.hosts, "host", nil, "names under which callers reach it, beside localhost")
 	fl.StringVar(&f.keys, "keys", "", "file of API keys that callers must have, one a line")
+	fl.StringVar(&f.index, "index", "", "folder of callers' search indexes, encrypted (default: assist in --dir)")
 	fl.IntVar(&f.perMinute, "per-minute", 60, "requests that one caller may make a minute")
 	fl.Uint64Var(&f.daily, "daily-nano", 0, "what one caller's requests may cost a day, in nano; 0 = no limit")
 	return cmd
@@ -108,11 +113,12 @@ func (f *assistFlags) open() (net.Listener, error) {
 }
 
 // assistHandler makes the server of the tasks on an OpenAI endpoint.
-func (a *app) assistHandler(f *assistFlags, base string) (http.Handler, error) {
+func (a *app) assistHandler(f *assistFlags, base string) (*web.Server, error) {
 	cfg := web.Config{
 		Endpoint:  &assist.Endpoint{Base: base, Model: f.model, EmbedModel: f.embedModel, APIKey: a.getenv("OPENAI_API_KEY")},
 		Logger:    slog.New(slog.NewTextHandler(a.env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Hosts:     f.hosts,
+		IndexDir:  cmp.Or(f.index, filepath.Join(a.dir, "assist")),
 		PerMinute: f.perMinute,
 		DailyNano: f.daily,
 	}
@@ -145,7 +151,8 @@ func (a *app) assistHandler(f *assistFlags, base string) (http.Handler, error) {
 
 // serveAssist serves until ctx ends; what is being answered may be finished
 // within a few seconds.
-func serveAssist(ctx context.Context, ln net.Listener, h http.Handler) error {
+func serveAssist(ctx context.Context, ln net.Listener, h *web.Server) error {
+	defer h.Close()
 	srv := api.Server(h, nil)
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -198,7 +198,8 @@ const (
 	ModeSemantic = "semantic"
 )
 
-func modeOf(embedder string) string {
+// ModeOf says how vectors of an embedding model find; "" is no model.
+func ModeOf(embedder string) string {
 	switch {
 	case embedder == "":
 		return ModeWords
@@ -254,7 +255,7 @@ func (ix *Index) Add(ctx context.Context, model assist.Model, chat string, ms []
 	if vectors != nil {
 		embedder = proof.Model
 	}
-	a.Mode = modeOf(embedder)
+	a.Mode = ModeOf(embedder)
 	var entries []*entry
 	var sealed [][]byte
 	var records []*record
@@ -587,7 +588,7 @@ func (ix *Index) Search(ctx context.Context, model assist.Model, q *Query) (*Fou
 	}
 	add(ix.byWords(q.Text, passes))
 	if embedder != "" && embedder == ix.embedder && len(wanted) == ix.dims {
-		f.Mode = modeOf(embedder)
+		f.Mode = ModeOf(embedder)
 		add(ix.byVector(wanted, scale, passes))
 	}
 	for _, d := range ix.docs {

@@ -22,6 +22,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/api/guard"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/assist"
+	"github.com/cocoon-network/cocoon/internal/assist/index"
 )
 
 // Config is what a Server needs. Zero values have the meaning given.
@@ -43,6 +44,9 @@ type Config struct {
 	// limit. It is looked at before each call, so that the last one may pass it.
 	// What was spent is forgotten when the server stops.
 	DailyNano uint64
+	// IndexDir keeps the indexes of users' own messages, encrypted; "" = there is
+	// no search.
+	IndexDir string
 	// Frames are origins whose pages may show the app in a frame, as
 	// https://web.telegram.org does with Mini Apps; none by default.
 	Frames []string
@@ -64,6 +68,7 @@ type Server struct {
 	log     *slog.Logger
 	guard   guard.Guard
 	limits  *limits
+	indexes *indexes
 	running chan struct{}
 	app     map[string]*file
 	csp     string
@@ -98,7 +103,7 @@ func New(cfg Config) (*Server, error) {
 	if _, err := guard.New(nil, cfg.Frames); err != nil { // origins of the same form
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, guard: pages, limits: newLimits(&cfg), running: make(chan struct{}, maxRunning)}
+	s := &Server{cfg: cfg, log: cfg.Logger, guard: pages, limits: newLimits(&cfg), indexes: &indexes{dir: cfg.IndexDir, open: map[string]*index.Index{}}, running: make(chan struct{}, maxRunning)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -114,6 +119,9 @@ func New(cfg Config) (*Server, error) {
 	s.openAPI = openAPI(s.routes)
 	return s, nil
 }
+
+// Close closes the indexes; no request may be running.
+func (s *Server) Close() error { return s.indexes.close() }
 
 const prefix = "/assist/v1/"
 
@@ -149,6 +157,9 @@ func routes() map[string]*route {
 		"recommend": task("Rank posts by interests", false, func(c *call, rq *assist.RecommendRequest) (*assist.RecommendResult, error) {
 			return c.Recommend(c.ctx, rq)
 		}),
+		"index":        task("Add messages to one's own index, or delete them", false, func(c *call, rq *IndexRequest) (*IndexResult, error) { return c.index(rq) }),
+		"search":       task("Search one's own index by words and meaning", false, func(c *call, rq *SearchRequest) (*SearchResult, error) { return c.search(rq) }),
+		"ask":          task("Answer a question from one's own index", true, func(c *call, rq *AskRequest) (*AskResult, error) { return c.ask(rq) }),
 		"info":         {method: http.MethodGet, summary: "The model, the limits, languages and tones", out: Info{}, serve: (*Server).serveInfo},
 		"openapi.json": {method: http.MethodGet, summary: "This document", out: map[string]any{}, serve: (*Server).serveOpenAPI},
 		"receipts/":    {method: http.MethodGet, summary: "The receipt of a call, as the gateway has it", out: map[string]any{}, serve: (*Server).serveReceipt},
@@ -264,8 +275,10 @@ func (s *Server) dispatch(x *exchange, rt *route) error {
 // from the user's budget.
 type call struct {
 	*assist.Assistant
-	ctx  context.Context
-	user string
+	model   assist.Model
+	indexes *indexes
+	ctx     context.Context
+	user    string
 	// tell hears a draft; nil if the answer is not streamed.
 	tell func(string)
 }
@@ -302,7 +315,8 @@ func task[Q, R any](summary string, streams bool, do func(*call, *Q) (*R, error)
 		if info.Simulated {
 			x.w.Header().Set("X-Cocoon-Simulated", "true")
 		}
-		c := &call{Assistant: assist.New(&metered{s.cfg.Endpoint, s.limits, x.user}, assist.IsSmall(info.Model)), ctx: ctx, user: x.user}
+		model := &metered{s.cfg.Endpoint, s.limits, x.user}
+		c := &call{Assistant: assist.New(model, assist.IsSmall(info.Model)), model: model, indexes: s.indexes, ctx: ctx, user: x.user}
 		if streams && wantsStream(x.r) {
 			stream := openStream(x, cancel)
 			defer stream.close()
@@ -401,6 +415,9 @@ type Info struct {
 	Tones     map[string]string `json:"tones"`
 	Labels    []assist.Label    `json:"labels"` // of classify, if none are given
 	Limits    Limits            `json:"limits"`
+	// Search is how an index would be searched: "semantic", "lexical" or
+	// "words"; "" = there is none.
+	Search string `json:"search"`
 }
 
 // Limits are what a request may hold and a user may do.
@@ -413,6 +430,7 @@ type Limits struct {
 	MessageUnits  int    `json:"message_units"`
 	ToneChars     int    `json:"tone_chars"`
 	Labels        int    `json:"labels"`
+	IndexMessages int    `json:"index_messages"` // of one request
 	PerMinute     int    `json:"per_minute"`
 	DailyNano     uint64 `json:"daily_nano,omitempty"` // absent = no limit
 	// LeftNano is what is left of it today.
@@ -424,9 +442,13 @@ func (s *Server) serveInfo(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	search := ""
+	if s.cfg.IndexDir != "" {
+		search = index.ModeOf(info.EmbedModel)
+	}
 	return writeJSON(x, Info{Info: info, Small: assist.IsSmall(info.Model), Languages: assist.Languages(), Tones: assist.Tones, Labels: assist.DefaultLabels,
 		Limits: Limits{assist.MaxTextUnits, assist.MaxDraftUnits, assist.MaxTexts, assist.MaxMessages, assist.MaxReplyContext, assist.MaxMessageUnits,
-			assist.MaxTone, assist.MaxLabels, s.cfg.PerMinute, s.cfg.DailyNano, s.limits.left(x.user)}})
+			assist.MaxTone, assist.MaxLabels, index.MaxBatch, s.cfg.PerMinute, s.cfg.DailyNano, s.limits.left(x.user)}, Search: search})
 }
 
 func (s *Server) serveOpenAPI(x *exchange) error { return writeBytes(x, s.openAPI) }

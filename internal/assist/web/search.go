@@ -1,0 +1,223 @@
+package web
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/cocoon-network/cocoon/internal/api/openai"
+	"github.com/cocoon-network/cocoon/internal/assist"
+	"github.com/cocoon-network/cocoon/internal/assist/index"
+)
+
+// IndexRequest adds messages of a chat to the caller's index, or takes them out.
+type IndexRequest struct {
+	// Chat names the chat; it may be empty where there is one only.
+	Chat     string           `json:"chat,omitempty"`
+	Messages []assist.Message `json:"messages,omitempty"`
+	// Delete are ids of messages that are to be forgotten; Forget takes the
+	// whole chat. Both come before Messages.
+	Delete []assist.ID `json:"delete,omitempty"`
+	Forget bool        `json:"forget,omitempty"`
+}
+
+// IndexResult says what became of it.
+type IndexResult struct {
+	assist.Answer
+	index.Added
+	Deleted int `json:"deleted"`
+	Total   int `json:"total"` // messages in the index, of all chats
+}
+
+// SearchRequest looks for messages.
+type SearchRequest struct {
+	Query string   `json:"query"`
+	Chats []string `json:"chats,omitempty"` // empty = all
+	From  string   `json:"from,omitempty"`
+	Since int64    `json:"since,omitempty"` // Unix seconds
+	Until int64    `json:"until,omitempty"`
+	N     int      `json:"n,omitempty"` // 0 = 10
+}
+
+// SearchResult has the best hits first.
+type SearchResult struct {
+	assist.Answer
+	Hits []index.Hit `json:"hits"`
+	// Mode is how was looked for: "semantic", "lexical" (by letters alone) or
+	// "words".
+	Mode string `json:"mode"`
+}
+
+// AskRequest asks a question about one's own messages.
+type AskRequest struct {
+	SearchRequest
+	To string `json:"to,omitempty"` // language of the answer
+}
+
+// AskResult is the answer, what it rests on, and what was found.
+type AskResult struct {
+	assist.Answer
+	Text string      `json:"answer"`
+	Refs []Ref       `json:"refs"`
+	Hits []index.Hit `json:"hits"`
+	Mode string      `json:"mode"`
+}
+
+// Ref names a message of a chat.
+type Ref struct {
+	Chat string    `json:"chat,omitempty"`
+	ID   assist.ID `json:"id"`
+}
+
+// indexes are the open indexes, one folder for each user.
+type indexes struct {
+	dir string
+
+	mu   sync.Mutex
+	open map[string]*index.Index
+}
+
+// maxIndexes bounds the indexes that are open at once.
+const maxIndexes = 1000
+
+func (x *indexes) of(user string) (*index.Index, error) {
+	if x.dir == "" {
+		return nil, openai.Unavailable("This server keeps no index; whoever runs it can name a folder for one.")
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if ix := x.open[user]; ix != nil {
+		return ix, nil
+	}
+	if len(x.open) >= maxIndexes {
+		return nil, openai.Unavailable("This server has too many indexes open.")
+	}
+	sum := sha256.Sum256([]byte("cocoon index of " + user))
+	ix, err := index.Open(filepath.Join(x.dir, hex.EncodeToString(sum[:8])))
+	if err != nil {
+		return nil, openai.Unavailable("The index cannot be opened: %v.", err)
+	}
+	x.open[user] = ix
+	return ix, nil
+}
+
+func (x *indexes) close() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var err error
+	for _, ix := range x.open {
+		err = errors.Join(err, ix.Close())
+	}
+	clear(x.open)
+	return err
+}
+
+// answered begins the Answer of a search.
+func answered(name string, p assist.Proof) assist.Answer {
+	a := assist.Answer{Proof: assist.Proof{Receipts: []string{}, Verdict: "none"}, Prompt: name}
+	a.Proof.Add(p)
+	return a
+}
+
+func (c *call) index(rq *IndexRequest) (*IndexResult, error) {
+	if err := index.CheckChat(rq.Chat); err != nil {
+		return nil, err
+	}
+	if len(rq.Messages) == 0 && len(rq.Delete) == 0 && !rq.Forget {
+		return nil, openai.Missing("messages")
+	}
+	ix, err := c.indexes.of(c.user)
+	if err != nil {
+		return nil, err
+	}
+	r := &IndexResult{Answer: answered("index@1", assist.Proof{})}
+	if rq.Forget {
+		if r.Deleted, err = ix.Forget(rq.Chat); err != nil {
+			return nil, err
+		}
+	}
+	if len(rq.Delete) > 0 {
+		n, err := ix.Delete(rq.Chat, rq.Delete)
+		if err != nil {
+			return nil, err
+		}
+		r.Deleted += n
+	}
+	if len(rq.Messages) > 0 {
+		added, proof, err := ix.Add(c.ctx, c.model, rq.Chat, rq.Messages)
+		r.Proof.Add(proof)
+		if err != nil {
+			return nil, err
+		}
+		r.Added = *added
+	}
+	r.Total = ix.Len()
+	return r, nil
+}
+
+func (c *call) find(rq *SearchRequest) (*index.Found, assist.Proof, error) {
+	if len(rq.Chats) > 1000 {
+		return nil, assist.Proof{}, openai.InvalidRequest("chats", "'chats' has %d chats; at most 1000 are taken.", len(rq.Chats))
+	}
+	ix, err := c.indexes.of(c.user)
+	if err != nil {
+		return nil, assist.Proof{}, err
+	}
+	return ix.Search(c.ctx, c.model, &index.Query{Text: rq.Query, Chats: rq.Chats, From: rq.From, Since: rq.Since, Until: rq.Until, N: rq.N})
+}
+
+func (c *call) search(rq *SearchRequest) (*SearchResult, error) {
+	f, proof, err := c.find(rq)
+	if err != nil {
+		return nil, err
+	}
+	r := &SearchResult{Answer: answered("search@1", proof), Hits: f.Hits, Mode: f.Mode}
+	r.Notes = notes(f)
+	return r, nil
+}
+
+// notes are what a reader of hits should know.
+func notes(f *index.Found) (out []string) {
+	switch f.Mode {
+	case index.ModeLexical:
+		out = append(out, "Lexical: this network's embedding model knows letters, not meanings.")
+	case index.ModeWords:
+		out = append(out, "Only words were compared: there is no embedding model, or the messages were indexed with another one.")
+	}
+	if f.Other > 0 {
+		out = append(out, fmt.Sprintf("%d messages were indexed with another embedding model and are found by their words only.", f.Other))
+	}
+	return out
+}
+
+func (c *call) ask(rq *AskRequest) (*AskResult, error) {
+	f, proof, err := c.find(&rq.SearchRequest)
+	if err != nil {
+		return nil, err
+	}
+	// Ids may be the same in two chats: the model's messages are numbered anew.
+	ms := make([]assist.Message, len(f.Hits))
+	for i, h := range f.Hits {
+		ms[i] = assist.Message{ID: assist.NumberID(int64(i)), From: h.From, Time: h.Time, Text: h.Text}
+	}
+	a, err := c.Ask(c.ctx, &assist.AskRequest{Query: rq.Query, Messages: ms, To: rq.To}, c.tell)
+	if err != nil {
+		return nil, err
+	}
+	r := &AskResult{Answer: a.Answer, Text: a.Text, Refs: []Ref{}, Hits: f.Hits, Mode: f.Mode}
+	asked := r.Proof
+	r.Proof = answered("", proof).Proof
+	r.Proof.Add(asked)
+	r.Notes = append(r.Notes, notes(f)...)
+	for i, m := range ms {
+		for _, id := range a.Refs {
+			if id == m.ID {
+				r.Refs = append(r.Refs, Ref{f.Hits[i].Chat, f.Hits[i].ID})
+			}
+		}
+	}
+	return r, nil
+}
