@@ -152,7 +152,7 @@ func TestCanary(t *testing.T) {
 		if c.Role == "chain" {
 			continue
 		}
-		for _, path := range []string{"/jsonstats", "/metrics", "/healthz", "/readyz"} {
+		for _, path := range []string{"/jsonstats", "/stats", "/metrics", "/healthz", "/readyz"} {
 			_, _, body, err := get(c.Status + path)
 			if err != nil {
 				t.Fatal(err)

@@ -77,7 +77,7 @@ func TestUp(t *testing.T) {
 		if c.Role == "chain" {
 			continue
 		}
-		for _, path := range []string{"/healthz", "/readyz", "/jsonstats"} {
+		for _, path := range []string{"/healthz", "/readyz", "/jsonstats", "/stats", "/metrics"} {
 			if code, _, body, err := get(c.Status + path); code != http.StatusOK || err != nil || path == "/jsonstats" && !json.Valid([]byte(body)) {
 				t.Errorf("%s%s: %d %v %s", c.Name, path, code, err, body)
 			}
