@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,10 @@ type Kept struct {
 	AnswerSalt   receipt.Hash `json:"answer_salt"`
 	WorkerBundle []byte       `json:"worker_bundle,omitempty"`
 	ProxyBundle  []byte       `json:"proxy_bundle,omitempty"`
+	// WorkerCollateral and ProxyCollateral name what vendors said of the two
+	// machines then: Store.Collateral has it.
+	WorkerCollateral receipt.Hash `json:"worker_collateral,omitzero"`
+	ProxyCollateral  receipt.Hash `json:"proxy_collateral,omitzero"`
 }
 
 // Store keeps a client's receipts: the newest of them, bounded in number.
@@ -167,7 +172,79 @@ func (s *Store) compact() error {
 	if err := errors.Join(os.Rename(tmp, s.path), syncDirs(filepath.Dir(s.path)), s.f.Close()); err != nil {
 		return err
 	}
-	return s.load()
+	if err := s.load(); err != nil {
+		return err
+	}
+	return s.dropCollateral()
+}
+
+// PutCollateral keeps vendors' statements, durable, and returns their name:
+// equal ones are kept once, for as long as a receipt names them.
+func (s *Store) PutCollateral(b []byte) (receipt.Hash, error) {
+	name := receipt.Hash(sha256.Sum256(b))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir := s.collateral()
+	path := filepath.Join(dir, name.String())
+	if _, err := os.Stat(path); err == nil {
+		return name, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return name, err
+	}
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return name, err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		if err = os.Rename(path+".new", path); err == nil {
+			err = syncDirs(dir)
+		}
+	}
+	return name, err
+}
+
+// Collateral returns what PutCollateral kept: ErrNotFound if it is gone, or
+// was never had.
+func (s *Store) Collateral(name receipt.Hash) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(s.collateral(), name.String()))
+	if err != nil || receipt.Hash(sha256.Sum256(b)) != name {
+		return nil, fmt.Errorf("%w: no collateral %s", ErrNotFound, name)
+	}
+	return b, nil
+}
+
+func (s *Store) collateral() string { return filepath.Join(filepath.Dir(s.path), "collateral") }
+
+// dropCollateral removes what no receipt names any more.
+func (s *Store) dropCollateral() error {
+	named := map[string]bool{}
+	for _, x := range s.list {
+		var k Kept
+		b, err := s.read(x)
+		if err == nil {
+			err = json.Unmarshal(b, &k)
+		}
+		if err != nil {
+			return err
+		}
+		named[k.WorkerCollateral.String()], named[k.ProxyCollateral.String()] = true, true
+	}
+	all, err := os.ReadDir(s.collateral())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// What was put a moment ago may have its receipt still to come.
+	before := time.Now().Add(-time.Hour)
+	for _, f := range all {
+		if i, err := f.Info(); err == nil && !named[f.Name()] && i.ModTime().Before(before) {
+			if err := os.Remove(filepath.Join(s.collateral(), f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Store) read(x stored) ([]byte, error) {

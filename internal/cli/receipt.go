@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,51 +65,66 @@ func (a *app) receiptCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printReceipt(node.VerifyReceipt(&node.ReceiptFile{Kept: k[0]}))
+			return a.printReceipt(node.ShowReceipt(k[0]))
 		},
 	})
 	export := &cobra.Command{
 		Use: "export ID", Short: "A receipt with its place in the proxy's log, as a file for others", Example: "  cocoon receipt export 1f6a3c2b > receipt.json", Args: one("receipt by its id, or the first 8 digits of it"),
-		Long: "Writes the signed parts, the statements with their quotes, and the proof that\nthe receipt is in the proxy's log. The salts are in it: with them, whoever has\nthe request or the answer can be shown to have the right one.",
+		Long: `Writes a file by which anybody can judge the receipt without any network: the
+signed parts, the statements with their quotes, what the vendors said of the
+machines at that time, the root contract's data and the anchor's state, proven
+from the network's zero state and init block, and the receipt's place in the
+anchored log. Neither request nor answer is in it, nor the salts that open their
+commitments (those show GET /v1/receipts/ID). The anchor must be on chain.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			state, err := node.ReadState(a.dir)
 			if err != nil {
 				return err
 			}
-			k, err := node.Receipts(cmd.Context(), state, args[0])
+			b, err := node.ExportReceipt(cmd.Context(), state, args[0])
 			if err != nil {
 				return err
 			}
-			f, err := node.ExportReceipt(cmd.Context(), k[0], state)
-			if err != nil {
-				return err
-			}
-			return a.printJSON(f)
+			_, err = a.env.Stdout.Write(b)
+			return err
 		},
 	}
+	var config string
 	verify := a.jsonFlag(&cobra.Command{
-		Use: "verify FILE", Short: "Check an exported receipt; needs no network", Example: "  cocoon receipt verify receipt.json", Args: one("file"),
-		Long: "Checks signatures, that both parts belong together and to the price, and the\nproof of the log. What the file cannot show is said. Exit 1 if a check fails.",
+		Use: "verify FILE", Short: "Check an exported receipt; needs no network", Example: "  cocoon receipt verify receipt.json\n  cocoon receipt verify receipt.json --config client.toml", Args: one("file"),
+		Long: `Judges everything in an exported receipt, offline: signatures and that the parts
+belong together; the chain of blocks; image, model and contract by the root
+contract's proven data; the quotes by the vendors' statements of that time; the
+place in the anchored log.
+
+Which chain and which evidence to believe says your client's configuration: that
+of --config, or of the network in --dir. Without one, the file's own zero state
+and init block are shown for you to compare. Exit 1 if a check fails.`,
 		RunE: func(_ *cobra.Command, args []string) error {
+			c, _, err := a.verifyNetwork(config)
+			if err != nil {
+				return err
+			}
 			file, err := os.Open(args[0])
 			if err != nil {
 				return err
 			}
 			defer file.Close()
-			b, err := io.ReadAll(io.LimitReader(file, 1<<20+1))
+			b, err := io.ReadAll(io.LimitReader(file, node.MaxReceiptFile+1))
 			if err != nil {
 				return err
 			}
-			if len(b) > 1<<20 {
+			if len(b) > node.MaxReceiptFile {
 				return fmt.Errorf("%s is larger than a receipt can be", args[0])
 			}
-			var f node.ReceiptFile
-			if err := json.Unmarshal(b, &f); err != nil {
-				return fmt.Errorf("%s is no exported receipt: %w", args[0], err)
+			card, err := node.VerifyReceipt(b, c)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			return a.printReceipt(node.VerifyReceipt(&f))
+			return a.printReceipt(card)
 		},
 	})
+	verify.Flags().StringVar(&config, "config", "", "a client's configuration file: the network you believe")
 	cmd.AddCommand(list, show, export, verify)
 	return cmd
 }

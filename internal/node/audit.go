@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,24 +13,9 @@ import (
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
-	"github.com/cocoon-network/cocoon/internal/tee/statement"
-	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 	"github.com/cocoon-network/cocoon/receipt"
 )
-
-// ReceiptFile is a receipt to hand on: what the client kept, and where its
-// leaf stands in the proxy's log.
-type ReceiptFile struct {
-	audit.Kept
-	Log *LogProof `json:"log,omitempty"`
-}
-
-// LogProof places a receipt in an epoch of a log.
-type LogProof struct {
-	Inclusion audit.Inclusion `json:"inclusion"`
-	Epoch     audit.Epoch     `json:"epoch"`
-}
 
 // head is what a proxy says of its log.
 type head struct {
@@ -40,35 +24,6 @@ type head struct {
 	Anchor      cocoon.Address `json:"anchor"`
 	Log         audit.State    `json:"log"`
 	Simulated   bool           `json:"simulated"`
-}
-
-// ExportReceipt completes a kept receipt with its place in the newest epoch
-// that its proxy has on chain.
-func ExportReceipt(ctx context.Context, k audit.Kept, state *State) (*ReceiptFile, error) {
-	signed, err := receipt.ParseSigned(k.Proxy)
-	if err != nil {
-		return nil, err
-	}
-	_, st, err := bundleOf(k.ProxyBundle, cocoon.RoleProxy)
-	if err != nil {
-		return nil, err
-	}
-	proxy, err := logOf(ctx, state, st.ContractKey)
-	if err != nil {
-		return nil, err
-	}
-	var h head
-	if err := getJSON(ctx, proxy+auditPath+"head", &h); err != nil {
-		return nil, err
-	}
-	e := h.Log.Epoch
-	leaf := receipt.LeafHash(receipt.LeafReceipt, signed.Digest())
-	f := &ReceiptFile{Kept: k, Log: &LogProof{Epoch: e}}
-	err = getJSON(ctx, fmt.Sprintf("%s%sinclusion?leaf=%s&size=%d", proxy, auditPath, leaf, e.Size), &f.Log.Inclusion)
-	if err != nil {
-		return nil, fmt.Errorf("the receipt is not in the log's epoch %d yet: %w", e.Number, err)
-	}
-	return f, nil
 }
 
 // ProxyStatus is the status address of a proxy of a network here, by its name
@@ -85,142 +40,6 @@ func ProxyStatus(s *State, name string) (string, error) {
 		have = append(have, c.Name)
 	}
 	return "", fmt.Errorf("no proxy %q of this network shows its log; those that do: %q", name, have)
-}
-
-// logOf is the status address of the proxy here whose log is of a contract key.
-func logOf(ctx context.Context, s *State, key receipt.Hash) (string, error) {
-	for _, c := range s.Children {
-		var h head
-		if c.Role == "proxy" && c.Status != "" && getJSON(ctx, c.Status+auditPath+"head", &h) == nil && h.ContractKey == key {
-			return c.Status, nil
-		}
-	}
-	return "", fmt.Errorf("no proxy of this network shows the log of contract key %s", key)
-}
-
-// What receipts are held against.
-const (
-	againstFile   = "the file"
-	againstAnchor = "the log's root in the file"
-)
-
-// VerifyReceipt checks what can be checked of a receipt without any network.
-func VerifyReceipt(f *ReceiptFile) *Scorecard {
-	s := &Scorecard{Target: f.RequestID.String(), Policy: "offline", Verdict: "consistent", Factors: []VerifiedFactor{}}
-	if f.Simulated {
-		s.skip(againstFile, "hardware", "SIMULATED: no hardware stands behind these node keys")
-	}
-	proxy, p := s.proxyPart(f)
-	if p == nil {
-		s.Verdict = "refused"
-		return s
-	}
-	s.workerPart(f, p)
-	if l := f.Log; l == nil {
-		s.skip(againstAnchor, "log", "the file holds no proof of inclusion")
-	} else {
-		in := l.Inclusion
-		err := receipt.VerifyInclusion(receipt.LeafHash(receipt.LeafReceipt, proxy.Digest()), in.Index, in.Size, in.Proof, l.Epoch.Log)
-		switch {
-		case err != nil:
-			s.fail(againstAnchor, "log", err)
-		case in.Size != l.Epoch.Size:
-			s.fail(againstAnchor, "log", receipt.ErrInclusion)
-		default:
-			s.pass(againstAnchor, "log", "leaf %d of %d, epoch %d", in.Index, in.Size, l.Epoch.Number)
-		}
-	}
-	s.skip(againstChain, "anchor", "`cocoon audit` holds the log's roots against the chain; the file has no proof of the anchor itself")
-	s.skip(againstVendor, "evidence", "the quotes are in the bundles; the file has no collateral of that time to judge them by")
-	if s.Failed() != nil {
-		s.Verdict = "refused"
-	}
-	return s
-}
-
-func (s *Scorecard) proxyPart(f *ReceiptFile) (receipt.Signed, *receipt.ProxyPart) {
-	fail := func(err error) (receipt.Signed, *receipt.ProxyPart) {
-		s.fail(againstFile, "proxy's part", err)
-		return receipt.Signed{}, nil
-	}
-	signed, err := receipt.ParseSigned(f.Proxy)
-	if err != nil {
-		return fail(err)
-	}
-	p, err := receipt.ParseProxy(signed.Part)
-	if err != nil {
-		return fail(err)
-	}
-	if receipt.Hash(p.RequestID) != f.RequestID {
-		return fail(errors.New("it is about another request"))
-	}
-	b, st, err := bundleOf(f.ProxyBundle, cocoon.RoleProxy)
-	if err != nil {
-		return fail(err)
-	}
-	if err := signed.Verify(st.NodeKey); err != nil {
-		return fail(err)
-	}
-	digest := statement.Digest(b.Statement)
-	if !ed25519.Verify(st.ContractKey[:], append([]byte(wire.LabelProxyStatement), digest[:]...), b.ContractSignature) {
-		return fail(statement.ErrContractKey)
-	}
-	s.pass(againstFile, "proxy's part", "%d adjusted tokens at %d nano, counter %d to %d, signed by node key %x… of contract key %x…", p.Tokens(), p.Price.PerToken, p.Before, p.After, st.NodeKey[:4], st.ContractKey[:4])
-	if digest != p.Statement {
-		s.skip(againstFile, "statement", "the part names another statement of the same node key than the one in the file")
-	}
-	return signed, p
-}
-
-func (s *Scorecard) workerPart(f *ReceiptFile, p *receipt.ProxyPart) {
-	if p.Marked() {
-		if len(f.Worker) > 0 {
-			s.fail(againstFile, "worker's part", receipt.ErrParts)
-			return
-		}
-		s.skip(againstFile, "worker's part", "the worker gave none: what was served is the proxy's word")
-		return
-	}
-	err := func() error {
-		signed, err := receipt.ParseSigned(f.Worker)
-		if err != nil {
-			return err
-		}
-		w, err := receipt.ParseWorker(signed.Part)
-		if err != nil {
-			return err
-		}
-		b, st, err := bundleOf(f.WorkerBundle, cocoon.RoleWorker)
-		if err != nil {
-			return err
-		}
-		if statement.Digest(b.Statement) != w.Statement {
-			return statement.ErrDigest
-		}
-		if err := signed.Verify(st.NodeKey); err != nil {
-			return err
-		}
-		if err := receipt.CheckPair(w, signed.Digest(), p); err != nil {
-			return err
-		}
-		s.pass(againstFile, "worker's part", "%s, %s: %d prompt and %d output tokens, signed by node key %x…", w.Model, w.End, w.Usage.Prompt, w.Usage.Completion, st.NodeKey[:4])
-		return nil
-	}()
-	if err != nil {
-		s.fail(againstFile, "worker's part", err)
-	}
-}
-
-func bundleOf(b []byte, r cocoon.Role) (*statement.Bundle, *statement.Statement, error) {
-	bundle, err := statement.ParseBundle(b)
-	if err != nil {
-		return nil, nil, err
-	}
-	st, err := statement.Parse(bundle.Statement)
-	if err == nil && st.Role != r {
-		err = statement.ErrRole
-	}
-	return bundle, st, err
 }
 
 // Audit follows a proxy's log at its status address and holds it against the

@@ -3,8 +3,6 @@
 package node
 
 import (
-	"bytes"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,107 +13,9 @@ import (
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
-	"github.com/cocoon-network/cocoon/internal/tee/statement"
-	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 	"github.com/cocoon-network/cocoon/receipt"
 )
-
-func testKey(b byte) ed25519.PrivateKey {
-	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32))
-}
-
-func testPublic(k ed25519.PrivateKey) [32]byte { return [32]byte(k.Public().(ed25519.PublicKey)) }
-
-// exported is a receipt file with real signatures.
-func exported(t *testing.T) *ReceiptFile {
-	t.Helper()
-	contract, proxyNode, workNode := testKey(1), testKey(2), testKey(3)
-	block := statement.Block{Seqno: 9, RootHash: [32]byte{1}, FileHash: [32]byte{2}, Time: time.Unix(1_800_000_000, 0)}
-	sp := statement.Statement{
-		Role: cocoon.RoleProxy, NetworkID: [32]byte{1}, NodeKey: testPublic(proxyNode), Contract: cocoon.Address{Hash: [32]byte{4}}, ContractKey: testPublic(contract),
-		Owner: cocoon.Address{Hash: [32]byte{5}}, Block: block, Counter: 1,
-	}
-	sw := statement.Statement{Role: cocoon.RoleWorker, NetworkID: [32]byte{1}, NodeKey: testPublic(workNode), Model: "m@1:2", Owner: cocoon.Address{Hash: [32]byte{6}}, Block: block, Counter: 1}
-	digest := statement.Digest(sp.Encode())
-	pb := statement.Bundle{Statement: sp.Encode(), ContractSignature: ed25519.Sign(contract, append([]byte(wire.LabelProxyStatement), digest[:]...))}
-	wb := statement.Bundle{Statement: sw.Encode()}
-	sign := func(k ed25519.PrivateKey) func([]byte) []byte {
-		return func(m []byte) []byte { return ed25519.Sign(k, m) }
-	}
-	w := receipt.WorkerPart{
-		RequestID: cocoon.RequestID{7}, Request: [32]byte{1}, Answer: [32]byte{2}, Statement: statement.Digest(sw.Encode()), Model: "m@1:2",
-		Usage: receipt.Usage{Prompt: 10, Completion: 5}, Tokens: 50, End: receipt.EndComplete,
-	}
-	ws, err := w.Sign(sign(workNode))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := receipt.ProxyPart{
-		RequestID: w.RequestID, WorkerPart: ws.Digest(), Statement: digest, Contract: sp.Contract, Client: cocoon.Address{Hash: [32]byte{8}},
-		Before: 100, After: 150, Price: receipt.Price{PerToken: 20, Coefficient: 1000, Prompt: 10000, Cached: 1000, Completion: 80000, Reasoning: 80000},
-	}
-	ps, err := p.Sign(sign(proxyNode))
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, other := receipt.LeafHash(receipt.LeafReceipt, ps.Digest()), receipt.Hash{9}
-	return &ReceiptFile{
-		Kept: audit.Kept{RequestID: receipt.Hash(w.RequestID), Sealed: false, Worker: ws.Encode(), Proxy: ps.Encode(), WorkerBundle: wb.Encode(), ProxyBundle: pb.Encode()},
-		Log: &LogProof{
-			Inclusion: audit.Inclusion{Index: 0, Size: 2, Proof: []receipt.Hash{other}},
-			Epoch:     audit.Epoch{Number: 1, Size: 2, Log: receipt.NodeHash(leaf, other)},
-		},
-	}
-}
-
-// stated is the statement inside an encoded bundle. The evidence beside it is
-// not judged offline, and the check says so.
-func stated(bundle []byte) []byte {
-	b, err := statement.ParseBundle(bundle)
-	if err != nil {
-		return bundle
-	}
-	i := bytes.Index(bundle, b.Statement)
-	return bundle[i : i+len(b.Statement)]
-}
-
-// One changed byte in anything that is signed or proven makes a receipt fail.
-func TestReceiptFileFlips(t *testing.T) {
-	if f := VerifyReceipt(exported(t)).Failed(); f != nil {
-		t.Fatalf("an honest one: %s: %s", f.Name, f.Detail)
-	}
-	for name, part := range map[string]struct {
-		of   func(*ReceiptFile) []byte
-		want string
-	}{
-		"proxy's part":  {func(f *ReceiptFile) []byte { return f.Proxy }, "proxy's part"},
-		"worker's part": {func(f *ReceiptFile) []byte { return f.Worker }, "worker's part"},
-		"proxy bundle":  {func(f *ReceiptFile) []byte { return stated(f.ProxyBundle) }, "proxy's part"},
-		"worker bundle": {func(f *ReceiptFile) []byte { return stated(f.WorkerBundle) }, "worker's part"},
-		"request id":    {func(f *ReceiptFile) []byte { return f.RequestID[:] }, "proxy's part"},
-		"inclusion":     {func(f *ReceiptFile) []byte { return f.Log.Inclusion.Proof[0][:] }, "log"},
-		"root":          {func(f *ReceiptFile) []byte { return f.Log.Epoch.Log[:] }, "log"},
-	} {
-		for i := range part.of(exported(t)) {
-			f := exported(t)
-			part.of(f)[i] ^= 1
-			failed := VerifyReceipt(f).Failed()
-			if failed == nil || failed.Name != part.want {
-				t.Fatalf("%s, byte %d: %+v", name, i, failed)
-			}
-		}
-	}
-	for name, spoil := range map[string]func(*LogProof){
-		"index": func(l *LogProof) { l.Inclusion.Index = 1 }, "size": func(l *LogProof) { l.Inclusion.Size = 3 }, "epoch's size": func(l *LogProof) { l.Epoch.Size = 3 },
-	} {
-		f := exported(t)
-		spoil(f.Log)
-		if failed := VerifyReceipt(f).Failed(); failed == nil || failed.Name != "log" {
-			t.Errorf("%s: %+v", name, failed)
-		}
-	}
-}
 
 // What an auditor must find, each by its name.
 func TestAuditFaults(t *testing.T) {

@@ -91,7 +91,14 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 			return err
 		}
 		defer store.Close()
-		kept = &receiptStore{store, c.Measured.Accepts(attest.Simulated)}
+		kept = &receiptStore{Store: store, simulated: c.Measured.Accepts(attest.Simulated)}
+		policy, err := c.Measured.policy()
+		if err != nil {
+			return err
+		}
+		if kept.endorser, err = endorser(c, policy, log); err != nil {
+			return err
+		}
 		cfg.Receipts, cfg.WantReceipts = kept, true
 	}
 	parts := ch.parts()
@@ -118,6 +125,7 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	}
 	var find func(string) (any, error)
 	if kept != nil {
+		kept.export = (&exporter{kept, ch, cl.Log}).export
 		find = func(id string) (any, error) { return kept.Find(id) }
 	}
 	keys, err := openCallers(ctx, c)

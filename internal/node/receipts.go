@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/url"
@@ -22,6 +23,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/role/client"
 	"github.com/cocoon-network/cocoon/internal/role/proxy"
+	"github.com/cocoon-network/cocoon/internal/tee/ratls"
 	"github.com/cocoon-network/cocoon/internal/tee/statement"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
@@ -290,24 +292,88 @@ func (h *proxyHost) serveAudit(w http.ResponseWriter, r *http.Request) {
 type receiptStore struct {
 	*audit.Store
 	simulated bool
+	endorser  ratls.Endorser // nil: evidence needs no vendor's word
+	export    func(ctx context.Context, id string) ([]byte, error)
+
+	mu    sync.Mutex
+	known map[[32]byte]receipt.Hash // collateral by the bundle's hash
 }
 
-// Keep implements client.ReceiptStore.
-func (s receiptStore) Keep(_ context.Context, r client.Receipt) error {
-	return s.Store.Keep(audit.Kept{
+// collateral keeps what the vendor says now of a bundle's machine, and names
+// it; zero where there is nothing.
+func (s *receiptStore) collateral(ctx context.Context, bundle []byte) (receipt.Hash, error) {
+	if s.endorser == nil || len(bundle) == 0 {
+		return receipt.Hash{}, nil
+	}
+	key := sha256.Sum256(bundle)
+	s.mu.Lock()
+	name, ok := s.known[key]
+	s.mu.Unlock()
+	if ok {
+		return name, nil
+	}
+	b, err := statement.ParseBundle(bundle)
+	if err != nil || b.Evidence.Format == attest.FormatNone {
+		return receipt.Hash{}, err
+	}
+	end, err := s.endorser.Endorsements(ctx, b.Evidence)
+	if err != nil {
+		return receipt.Hash{}, err
+	}
+	text, err := json.Marshal(end)
+	if err != nil {
+		return receipt.Hash{}, err
+	}
+	if name, err = s.PutCollateral(text); err != nil {
+		return receipt.Hash{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.known) > 256 || s.known == nil {
+		s.known = map[[32]byte]receipt.Hash{}
+	}
+	s.known[key] = name
+	return name, nil
+}
+
+// Keep implements client.ReceiptStore. A receipt is kept without collateral
+// rather than not at all.
+func (s *receiptStore) Keep(ctx context.Context, r client.Receipt) error {
+	proxy, err := s.collateral(ctx, r.ProxyBundle)
+	worker, err2 := s.collateral(ctx, r.WorkerBundle)
+	return errors.Join(err, err2, s.Store.Keep(audit.Kept{
 		RequestID: receipt.Hash(r.RequestID), Received: time.Now().UTC().Truncate(time.Second), Sealed: r.Sealed, Simulated: s.simulated,
 		Worker: r.Worker, Proxy: r.Proxy, RequestSalt: receipt.Hash(r.Salts.Request), AnswerSalt: receipt.Hash(r.Salts.Answer),
-		WorkerBundle: r.WorkerBundle, ProxyBundle: r.ProxyBundle,
-	})
+		WorkerBundle: r.WorkerBundle, ProxyBundle: r.ProxyBundle, WorkerCollateral: worker, ProxyCollateral: proxy,
+	}))
 }
 
 // receiptsPath is where a client shows its receipts to the person who runs it.
 const receiptsPath = "/receipts/"
 
-// serveReceipts answers with the newest receipts, or with one by its id.
-func (s receiptStore) serveReceipts(w http.ResponseWriter, r *http.Request) {
+// exportLimit bounds one export.
+const exportLimit = time.Minute
+
+// serveReceipts answers with the newest receipts, with one by its id, or, below
+// that as /file, with all that judges it.
+func (s *receiptStore) serveReceipts(w http.ResponseWriter, r *http.Request) {
 	var out any
 	var err error
+	if id, ok := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, receiptsPath), "/file"); ok {
+		ctx, stop := context.WithTimeout(r.Context(), exportLimit)
+		defer stop()
+		b, err := s.export(ctx, id)
+		switch {
+		case errors.Is(err, audit.ErrNotFound):
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(b)
+		}
+		return
+	}
 	if id := strings.TrimPrefix(r.URL.Path, receiptsPath); id == "" {
 		out, err = s.List(1000)
 	} else {
@@ -338,6 +404,30 @@ func Receipts(ctx context.Context, s *State, id string) ([]audit.Kept, error) {
 		var one audit.Kept
 		err := getJSON(ctx, c.Status+receiptsPath+id, &one)
 		return []audit.Kept{one}, err
+	}
+	return nil, errors.New("no client of this network shows its receipts")
+}
+
+// ExportReceipt asks the client of a running network for a receipt's file.
+func ExportReceipt(ctx context.Context, s *State, id string) ([]byte, error) {
+	for _, c := range s.Children {
+		if c.Role != "client" || c.Status == "" {
+			continue
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Status+receiptsPath+url.PathEscape(id)+"/file", nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(io.LimitReader(resp.Body, MaxReceiptFile+1))
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = errors.New(strings.TrimSpace(string(b[:min(len(b), 1024)])))
+		}
+		return b, err
 	}
 	return nil, errors.New("no client of this network shows its receipts")
 }

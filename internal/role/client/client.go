@@ -26,6 +26,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
 
 // Book remembers, per client contract, the best payment the proxy signed, the
@@ -483,4 +484,28 @@ func (s *Stats) Running() (n int64) {
 		n += c.Running
 	}
 	return n
+}
+
+// ErrNoProxy says that no connected proxy is the one that is asked for.
+var ErrNoProxy = errors.New("this client is not connected to that proxy")
+
+// Log asks the proxy of a contract key for a page of its audit log, and returns
+// it as JSON. What it says is held against the chain by whoever asks.
+func (c *Client) Log(ctx context.Context, contractKey [32]byte, page string) ([]byte, error) {
+	c.mu.Lock()
+	var s *session
+	for x := range c.sessions {
+		if x.proxyKey == contractKey && x.books != nil {
+			s = x
+		}
+	}
+	c.mu.Unlock()
+	if s == nil {
+		return nil, ErrNoProxy
+	}
+	answer, err := role.Ask[*schema.CocoonLogPage](ctx, s.conn, paymentTimeout, &schema.CocoonGetLog{Page: page})
+	if err != nil {
+		return nil, err
+	}
+	return answer.Json, nil
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -243,7 +244,7 @@ func (s *session) takeReceipt(ctx context.Context, hop cocoon.RequestID, b, work
 	if s.c.cfg.Receipts == nil {
 		return nil
 	}
-	r := Receipt{RequestID: e.id, Proxy: b, ProxyBundle: node.Bundle, Worker: e.worker, Sealed: e.sealing != nil}
+	r := Receipt{RequestID: e.id, Proxy: b, Worker: e.worker, Sealed: e.sealing != nil}
 	if x := e.sealing; x != nil {
 		r.Salts, r.WorkerBundle = x.salts, x.worker.node.Bundle
 	}
@@ -251,6 +252,7 @@ func (s *session) takeReceipt(ctx context.Context, hop cocoon.RequestID, b, work
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), explainWithin)
 	go func() {
 		defer stop()
+		r.ProxyBundle = s.named(ctx, p.Statement, node)
 		if err := s.c.cfg.Receipts.Keep(ctx, r); err != nil {
 			s.c.log.Error("a receipt could not be kept", "err", err)
 		}
@@ -268,24 +270,51 @@ func (s *session) signer(signed receipt.Signed) (*tee.Node, error) {
 	}
 	nodes := slices.Clone(b.nodes)
 	b.mu.Unlock()
+	p, err := receipt.ParseProxy(signed.Part)
+	if err != nil {
+		return nil, err
+	}
+	var by *tee.Node
 	for _, n := range slices.Backward(nodes) {
-		if signed.Verify(n.Key) == nil {
-			return n, nil
+		if signed.Verify(n.Key) == nil && (by == nil || n.Digest == p.Statement) {
+			by = n
 		}
 	}
-	return nil, receipt.ErrSignature
+	if by == nil {
+		return nil, receipt.ErrSignature
+	}
+	return by, nil
+}
+
+// named returns the statement that a part names, as a bundle: the one its
+// signer showed, or, where that is another of the same node, what the proxy
+// hands out. It is held against the digest alone; whoever verifies the receipt
+// appraises it.
+func (s *session) named(ctx context.Context, digest [32]byte, by *tee.Node) []byte {
+	if by.Digest == digest {
+		return by.Bundle
+	}
+	answer, err := role.Ask[*schema.CocoonBundled](ctx, s.conn, fetchLimit, &schema.CocoonGetBundle{Statement: digest})
+	if err != nil {
+		return by.Bundle
+	}
+	b, err := schema.DecodeAs[*schema.CocoonBundle](answer.Bundle)
+	if err != nil || sha256.Sum256(b.Statement) != digest {
+		return by.Bundle
+	}
+	return answer.Bundle
 }
 
 // seen remembers a proven node of the proxy; the lock is held.
 func (b *books) seen(n *tee.Node) {
-	b.nodes = slices.DeleteFunc(b.nodes, func(o *tee.Node) bool { return o.Key == n.Key })
+	b.nodes = slices.DeleteFunc(b.nodes, func(o *tee.Node) bool { return o.Digest == n.Digest })
 	b.nodes = append(b.nodes, n)
 	b.nodes = b.nodes[max(0, len(b.nodes)-maxNodes):]
 }
 
-// maxNodes is how many lives of a proxy are remembered: each has a node key of
-// its own.
-const maxNodes = 8
+// maxNodes is how many statements of a proxy are remembered: each of its lives
+// has a node key of its own, and makes a new one every few minutes.
+const maxNodes = 24
 
 // check holds a proxy's part against what the worker signed, or where it signed
 // nothing, against what the request could cost.
