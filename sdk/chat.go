@@ -224,7 +224,7 @@ func (c *Client) Receipt(ctx context.Context, id string) (*Receipt, error) {
 	if kept.RequestID.String() != id {
 		return nil, fmt.Errorf("%w: the receipt is another request's", ErrNotVerified)
 	}
-	card := node.VerifyReceipt(&node.ReceiptFile{Kept: kept})
+	card := node.ShowReceipt(kept)
 	r := &Receipt{ID: id, Raw: raw}
 	for _, f := range card.Factors {
 		r.Checks = append(r.Checks, Check{f.Name, fmt.Sprint(f.Result), f.Detail})

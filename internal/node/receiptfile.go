@@ -576,6 +576,9 @@ func ShowReceipt(k audit.Kept) *Scorecard {
 		v.f.Worker = &SignedByNode{Part: k.Worker, Bundle: k.WorkerBundle}
 	}
 	if v.proxyPart() {
+		if k.RequestID != receipt.Hash(v.part.RequestID) {
+			v.fail(againstFile, "request", errors.New("the proxy's part is about another request"))
+		}
 		v.workerPart()
 		if v.part.Epoch > 0 {
 			v.skip(againstChain, "log", fmt.Sprintf("promised in epoch %d, until %s; `cocoon receipt export` proves it", v.part.Epoch, v.part.Time.UTC().Format(time.DateTime)))

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/tee/statement"
 	"github.com/cocoon-network/cocoon/receipt"
 )
@@ -224,4 +225,22 @@ func FuzzReceiptFile(f *testing.F) {
 			t.Error("a file that nobody signed passes")
 		}
 	})
+}
+
+// TestShowReceipt: what a client kept is about the request it is kept under.
+func TestShowReceipt(t *testing.T) {
+	f := opened(t)
+	k := audit.Kept{Proxy: f.Proxy.Part, ProxyBundle: f.Proxy.Bundle, Worker: f.Worker.Part, WorkerBundle: f.Worker.Bundle}
+	_, p, err := readProxyPart(k.Proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.RequestID = receipt.Hash(p.RequestID)
+	if failed := ShowReceipt(k).Failed(); failed != nil {
+		t.Errorf("%+v", failed)
+	}
+	k.RequestID[0]++
+	if failed := ShowReceipt(k).Failed(); failed == nil || failed.Name != "request" {
+		t.Errorf("another request's: %+v", failed)
+	}
 }
