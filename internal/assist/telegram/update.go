@@ -54,6 +54,7 @@ func (c *Chat) private() bool { return c.Type == "private" }
 type Message struct {
 	ID         int64           `json:"message_id"`
 	Thread     int64           `json:"message_thread_id"`
+	IsTopic    bool            `json:"is_topic_message"`
 	From       *User           `json:"from"`
 	SenderChat *Chat           `json:"sender_chat"`
 	Chat       Chat            `json:"chat"`

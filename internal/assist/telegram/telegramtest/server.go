@@ -54,6 +54,7 @@ type Server struct {
 	updates  []update
 	next     int64
 	calls    []Call
+	conns    map[string]map[string]any
 	polling  chan struct{} // closed to end a getUpdates
 	hook     string
 	secret   string
@@ -77,7 +78,7 @@ type failure struct{ code, retryAfter int }
 // New starts a stand-in; Close ends it.
 func New() *Server {
 	s := &Server{changed: make(chan struct{}), next: 1, failures: map[string][]failure{}, admins: map[[2]int64]bool{},
-		isAdmin: map[int64]bool{}, refused: map[int64]bool{}, rates: map[int64]*Rates{}, groups: map[int64][]time.Time{}, message: 1000}
+		isAdmin: map[int64]bool{}, refused: map[int64]bool{}, rates: map[int64]*Rates{}, groups: map[int64][]time.Time{}, conns: map[string]map[string]any{}, message: 1000}
 	s.srv = httptest.NewServer(s)
 	s.URL = s.srv.URL
 	return s
@@ -103,6 +104,13 @@ func (s *Server) Admin(chat, user int64) {
 	if user == BotID {
 		s.isAdmin[chat] = true
 	}
+}
+
+// Connect makes a business connection known.
+func (s *Server) Connect(id string, c map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[id] = c
 }
 
 // Blocked makes a private chat one that the bot may not write to.
@@ -282,6 +290,13 @@ func (s *Server) answer(ctx context.Context, method string, p map[string]any) (a
 			status = "administrator"
 		}
 		return map[string]any{"status": status, "user": map[string]any{"id": p["user_id"]}}, nil
+	case "getBusinessConnection":
+		id, _ := p["business_connection_id"].(string)
+		c, ok := s.conns[id]
+		if !ok {
+			return nil, bad("BUSINESS_CONNECTION_INVALID")
+		}
+		return c, nil
 	case "answerCallbackQuery":
 		return true, need(p, "callback_query_id")
 	case "answerInlineQuery":
