@@ -6,6 +6,9 @@ u=$(git ls-files '*.go' | xargs gofmt -l)
 [ -z "$u" ] || { echo "not gofmt'ed: $u"; exit 1; }
 go vet ./...
 go vet -tags tee ./...
+for m in e2e bench tools/train attest/nvgpu/collect; do
+	(cd "$m" && go vet ./...)
+done
 go mod verify >/dev/null
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

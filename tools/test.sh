@@ -5,16 +5,18 @@ cd "$(dirname "$0")/.."
 ./tools/deps.sh || exit 1
 ./tools/check.sh || exit 1
 out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+trap 'rm -f "$out" "$out.part"' EXIT
 status=0
 run() { # module folder, arguments of go test
 	local dir=$1 code
 	shift
 	echo "== $dir: go test $*"
-	(cd "$dir" && go test "$@" -v ./... 2>&1) >>"$out"
+	(cd "$dir" && go test "$@" -v ./... 2>&1) >"$out.part"
 	code=$?
 	[ "$code" = 0 ] || status=1
-	tail -n 20000 "$out" | grep -E '^(ok|FAIL|panic:)' | tail -n 80
+	grep -E '^(ok|FAIL|panic:)' "$out.part" ||
+		{ status=1 && echo "nothing was tested in $dir:" && tail -n 20 "$out.part"; }
+	cat "$out.part" >>"$out"
 	return 0
 }
 run . -race -timeout 20m
