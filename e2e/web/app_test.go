@@ -230,8 +230,6 @@ func (p *page) jumps(out string) {
 func search(p *page) {
 	t := p.t
 	p.click("#tab-search")
-	p.click("#index-go")
-	p.wait("!document.querySelector('#search-form').hidden")
 	p.write("#query", "harbours")
 	p.click("#search-go")
 	p.done("#search-out")
@@ -240,26 +238,41 @@ func search(p *page) {
 	}
 	p.jumps("#search-out")
 	p.shot("search-words")
-	p.choose("#how", "meaning")
-	p.write("#query", "When do we meet in the cafe?")
-	p.click("#search-go")
-	p.done("#search-out")
-	p.vouched("#search-out")
-	if !p.is("document.querySelector('#search-out .hits li [data-ref=\"258\"]')") {
-		t.Errorf("by meaning: %s", p.text("#search-out"))
-	}
-	p.named("search")
-	p.shot("search-meaning")
 	p.write("#query", "nothingofthekind")
-	p.choose("#how", "words")
 	p.click("#search-go")
 	p.done("#search-out")
 	if s := p.text("#search-out"); !strings.Contains(s, "Nothing found") {
 		t.Errorf("found: %s", s)
 	}
+
+	p.click("#index-go")
+	p.done("#index-out")
+	if s := p.text("#index-out"); !strings.Contains(s, "260 messages of this chat") {
+		t.Errorf("indexed: %s", s)
+	}
+	p.vouched("#index-out")
+	for _, how := range []string{"index", "ask"} {
+		p.choose("#how", how)
+		p.write("#query", "When do we meet in the cafe?")
+		p.click("#search-go")
+		p.done("#search-out")
+		p.vouched("#search-out")
+		if !p.is("document.querySelector('#search-out .hits li [data-ref=\"258\"]')") {
+			t.Errorf("%s: %s", how, p.text("#search-out"))
+		}
+		p.jumps("#search-out")
+		p.shot("search-" + how)
+	}
+	p.named("search")
 	p.click("#drop-index")
-	if !p.is("document.querySelector('#search-form').hidden && !document.querySelector('#search-out').childElementCount") {
-		t.Error("the index is still there")
+	p.done("#index-out")
+	if s := p.text("#index-out"); !strings.Contains(s, "260 messages") {
+		t.Errorf("deleted: %s", s)
+	}
+	p.click("#search-go")
+	p.done("#search-out")
+	if s := p.text("#search-out"); !strings.Contains(s, "Nothing found in the index") {
+		t.Errorf("after deletion: %s", s)
 	}
 }
 

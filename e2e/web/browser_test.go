@@ -274,7 +274,7 @@ func (p *page) shot(name string) {
 	var b []byte
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	if chromedp.Run(ctx, chromedp.FullScreenshot(&b, 100)) == nil {
+	if chromedp.Run(ctx, chromedp.Evaluate("scrollTo(0, 0)", nil), chromedp.FullScreenshot(&b, 100)) == nil {
 		_ = os.WriteFile(filepath.Join(dir, p.name+"-"+name+".png"), b, 0o600)
 	}
 }

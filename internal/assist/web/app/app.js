@@ -39,7 +39,7 @@ applyTheme();
 choose(stored.get("language") || guess([telegramLanguage()]));
 compose($("compose"));
 summarise($("summarise"));
-search($("search"));
+const searchable = search($("search"));
 const service = proof($("proof"));
 translate(document.documentElement);
 
@@ -80,6 +80,7 @@ async function info() {
     const i = await call("GET", "info");
     $("simulated").hidden = !i.simulated;
     service(i);
+    searchable(i);
     $("key-form")?.remove();
   } catch (e) {
     service(undefined, e);

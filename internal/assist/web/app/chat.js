@@ -1,6 +1,6 @@
 // Chats, read in the browser only: Telegram's exported JSON, and pasted text.
 
-/** A chat: {name, me, messages: [{id, from, fromID, ts, text, reply_to}]}. */
+/** A chat: {name, key, me, messages: [{id, from, fromID, ts, text, reply_to}]}. */
 
 const plain = (t) => (typeof t === "string" ? t : Array.isArray(t) ? t.map((p) => (typeof p === "string" ? p : p?.text || "")).join("") : "");
 
@@ -16,7 +16,9 @@ function one(c, userID) {
       text: plain(m.text), reply_to: m.reply_to_message_id,
     });
   }
-  return { name: String(c.name || "Telegram"), me: userID ? "user" + userID : "", messages: messages.filter((m) => m.text) };
+  const name = String(c.name || "Telegram");
+  // The key names the chat in an index; a second export of it has the same.
+  return { name, key: "telegram " + (Number.isSafeInteger(c.id) ? c.id : name.slice(0, 24)), me: userID ? "user" + userID : "", messages: messages.filter((m) => m.text) };
 }
 
 /** parseExport returns the chats of an exported file; errors are keys of i18n. */

@@ -70,5 +70,5 @@ export function build(panel) {
         h("button", { type: "button", class: "reply", dir: "auto", onclick: () => useDraft(r.text) }, r.text, h("span", { class: "soft" }, " " + r.intent)), copyButton(r.text)))),
       T("p", { class: "soft" }, "repliesHelp"), proved("replies", a));
   }));
-  panel.append(h("div", { class: "pair" }, h("div", {}, form, repliesForm), h("div", {}, out, repliesOut)));
+  panel.append(h("div", { class: "pair" }, form, out), h("div", { class: "pair" }, repliesForm, repliesOut));
 }

@@ -1,28 +1,28 @@
-// Search: words in the whole chat, found in the browser alone, and the nearest
-// in meaning, found with embeddings made on the network.
-import { call } from "./api.js";
+// Search: words in the loaded chat, found in the browser alone; and, where the
+// service keeps an encrypted index, by meaning, and answers to questions.
+import { call, stream } from "./api.js";
 import { wire } from "./chat.js";
 import { h } from "./dom.js";
 import { T, t, options } from "./i18n.js";
 import { loader } from "./loader.js";
 import { caption, read, refs, state } from "./reader.js";
-import { buttons, field, mask, onSubmit, proved, work } from "./task.js";
+import { buttons, drafting, field, mask, onSubmit, proved, work } from "./task.js";
 
-const most = 200; // messages of one question about meaning
 const shown = 30;
+const mostUnits = 16000; // UTF-16 units of one message
+const mostChars = 1 << 20; // of one request
 
-// The index: for each word, which messages hold it how often.
+// The index of words, in memory: for each word, which messages hold it how often.
 let index;
 
 const words = (s) => s.toLowerCase().normalize("NFKC").match(/[\p{L}\p{N}]+/gu) || [];
 
-async function build_(messages, signal, progress) {
+async function indexWords(messages, signal) {
   const postings = new Map(), lengths = [];
   for (let i = 0; i < messages.length; i++) {
-    if (i % 2000 === 0) { // the page stays alive, and can be stopped
-      progress(i);
+    if (i % 2000 === 1999) { // the page stays alive, and can be stopped
       await new Promise((r) => setTimeout(r));
-      if (signal.aborted) throw new DOMException("", "AbortError");
+      signal.throwIfAborted();
     }
     const w = words(messages[i].from + " " + messages[i].text);
     lengths.push(w.length);
@@ -73,64 +73,107 @@ function snippet(text, query) {
   return out;
 }
 
-const hit = (m, query, reason) => h("li", {}, h("div", { class: "meta" }, h("span", { class: "from", dir: "auto" }, caption(m)), refs([m.id])),
-  h("p", { dir: "auto" }, snippet(m.text, query)), reason);
+const hit = (m, query, text) => h("li", {}, h("div", { class: "meta" }, h("span", { class: "from", dir: "auto" }, caption(m)), refs([m.id])),
+  h("p", { dir: "auto" }, snippet(text ?? m.text, query)));
 
+/** batches cuts messages to what one request takes. */
+function* batches(messages, most) {
+  let part = [], size = 0;
+  for (const m of messages) {
+    if (part.length >= most || size > mostChars) {
+      yield part;
+      part = [];
+      size = 0;
+    }
+    part.push({ ...wire(m), text: m.text.slice(0, mostUnits) });
+    size += m.text.length;
+  }
+  if (part.length) yield part;
+}
+
+/** patient calls again when the service says that it is asked too often. */
+async function patient(path, body, signal) {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await call("POST", path, body, signal);
+    } catch (e) {
+      if (e.status !== 429 || tries === 5) throw e;
+      await new Promise((r) => setTimeout(r, 1000 * Math.min(Number(e.retryAfter) || 5, 60)));
+      if (signal.aborted) throw e;
+    }
+  }
+}
+
+/** build makes the page and returns what to tell it of the service. */
 export function build(panel) {
   const out = h("div", { id: "search-out", class: "out", "aria-live": "polite" });
-  const indexOut = h("div", { "aria-live": "polite" });
-  const drop = T("button", { type: "button", class: "danger", id: "drop-index", hidden: true }, "dropIndex");
-  const indexForm = h("form", { class: "card", id: "index-form" }, T("h2", {}, "searchTitle"), loader("search"), T("p", { class: "soft" }, "indexHelp"), buttons("indexGo", "index-go"), drop, indexOut);
   const query = h("input", { id: "query", type: "search", autocomplete: "off", "data-p": "queryHint", maxlength: "500" });
-  const how = options(h("select", { id: "how" }), [["words", "byWords"], ["meaning", "byMeaning"]]);
-  const howHelp = T("p", { class: "soft", id: "how-help" }, "meaningHelp");
-  const form = h("form", { class: "card", id: "search-form", hidden: true }, field("query", query), field("how", how), howHelp, buttons("searchGo", "search-go"));
+  const how = options(h("select", { id: "how" }), [["words", "byWords"], ["index", "byMeaning"], ["ask", "byAsking"]]);
+  const howField = field("how", how);
+  const form = h("form", { class: "card", id: "search-form" }, T("h2", {}, "searchTitle"), loader("search"), field("query", query), howField, buttons("searchGo", "search-go"));
+
+  const indexOut = h("div", { id: "index-out", "aria-live": "polite" });
+  const drop = T("button", { type: "button", class: "danger", id: "drop-index" }, "dropIndex");
+  const indexForm = h("form", { class: "card", id: "index-form" }, T("h2", {}, "indexTitle"), T("p", { class: "soft" }, "indexHelp"), buttons("indexGo", "index-go"), drop, indexOut);
+  let most = 0; // messages that the service's index takes at once; 0 = it has none
   const show = () => {
-    form.hidden = drop.hidden = !index;
-    howHelp.hidden = how.value !== "meaning";
+    howField.hidden = !most;
+    indexForm.hidden = !most || !state.chat;
+    if (!most) how.value = "words";
   };
-  how.addEventListener("change", show);
-  const clear = () => {
-    index = undefined;
-    out.replaceChildren();
-    indexOut.replaceChildren();
+  show();
+  document.addEventListener("chat", () => {
+    if (index && index.messages !== state.chat.messages) {
+      index = undefined;
+      out.replaceChildren();
+      indexOut.replaceChildren();
+    }
     show();
-  };
-  // A choice of who one is keeps the index; another chat does not.
-  document.addEventListener("chat", () => index && index.messages !== state.chat?.messages && clear());
-  drop.addEventListener("click", () => {
-    clear();
-    indexOut.replaceChildren(T("p", { class: "note" }, "dropped"));
-    indexForm.querySelector("[data-go]").focus();
   });
+
   onSubmit(indexForm, work(indexForm, indexOut, async (signal, draw) => {
-    if (!state.chat) throw new Error("noChat");
-    index = await build_(state.chat.messages, signal, (n) => draw(T("p", { class: "working" }, "indexing", { n })));
-    show();
-    setTimeout(() => query.focus());
-    return T("p", { class: "note" }, "indexed", { n: index.messages.length, w: index.keys.length });
+    if (mask()) throw new Error("noMask"); // embeddings are made of the text as it is
+    const { key, messages } = state.chat;
+    let done = 0, last;
+    for (const part of batches(messages, most)) {
+      draw(T("p", { class: "working" }, "indexing", { n: done, all: messages.length }));
+      last = await patient("index", { chat: key, messages: part }, signal);
+      done += part.length;
+    }
+    return [T("p", { class: "note" }, "indexed", { n: done, all: last.total }), proved("index", last)];
   }));
-  onSubmit(form, work(form, out, async (signal) => {
+  const forget = work(indexForm, indexOut, async (signal) => {
+    const r = await call("POST", "index", { chat: state.chat.key, forget: true }, signal);
+    out.replaceChildren();
+    return T("p", { class: "note" }, "dropped", { n: r.deleted });
+  });
+  drop.addEventListener("click", forget);
+
+  onSubmit(form, work(form, out, async (signal, draw) => {
+    if (!state.chat) throw new Error("noChat");
     const q = query.value.trim();
     if (!q) throw new Error("noQuery");
-    read(index.messages);
+    read(state.chat.messages);
     document.dispatchEvent(new Event("reader"));
-    const found = rank(index, q);
     if (how.value === "words") {
+      index ||= await indexWords(state.chat.messages, signal);
+      const found = rank(index, q);
       if (!found.length) return T("p", { class: "card" }, "noHits");
       return h("article", { class: "card", "aria-label": t("hits") }, T("h3", {}, "hits"), T("p", { class: "soft" }, "hitsLocal", { n: found.length }),
         h("ol", { class: "hits" }, found.slice(0, shown).map((m) => hit(m, q))));
     }
-    if (mask()) throw new Error("noMask"); // embeddings are made of the text as it is
-    // Words choose what is worth asking about where there is more than a
-    // question takes; the newest messages fill up.
-    const ask = new Set(found.slice(0, most));
-    for (let i = index.messages.length - 1; i >= 0 && ask.size < most; i--) ask.add(index.messages[i]);
-    const a = await call("POST", "recommend", { posts: [...ask].map(wire), interests: q, n: 8, to: document.documentElement.lang }, signal);
-    const byID = new Map(index.messages.map((m) => [String(m.id), m]));
-    return h("article", { class: "card", "aria-label": t("hits") }, T("h3", {}, "hits"), T("p", { class: "soft" }, "hitsMeaning", { n: ask.size, all: index.messages.length }),
-      h("ol", { class: "hits" }, a.posts.map((p) => hit(byID.get(String(p.id)), q, p.reason && p.reason !== byID.get(String(p.id)).text ? h("p", { class: "soft", dir: "auto" }, p.reason) : null))), proved("search", a));
+    const ask = how.value === "ask", rq = { query: q, chats: [state.chat.key] };
+    const a = ask ? await stream("ask", { ...rq, to: document.documentElement.lang }, drafting(draw), signal) : await call("POST", "search", { ...rq, n: 20 }, signal);
+    const byID = new Map(state.chat.messages.map((m) => [String(m.id), m]));
+    const hits = a.hits.filter((x) => byID.has(String(x.id)));
+    return h("article", { class: "card", "aria-label": t("hits") },
+      ask ? [T("h3", {}, "answer"), a.answer ? [T("p", { class: "soft" }, "byAI"), h("p", { class: "result", dir: "auto", "data-answer": true }, a.answer + " ", refs(a.refs.map((r) => r.id)))] : T("p", {}, "noAnswer")] : null,
+      T("h3", {}, "hits"), hits.length ? h("ol", { class: "hits" }, hits.map((x) => hit(byID.get(String(x.id)), q, x.snippet))) : T("p", {}, "notIndexed"),
+      proved("search", a));
   }));
-  panel.append(h("div", {}, indexForm, form), out);
-  show();
+  panel.append(h("div", {}, form, indexForm), out);
+  return (info) => {
+    most = info.search ? Math.min(info.limits?.index_messages || 500, 500) : 0;
+    show();
+  };
 }

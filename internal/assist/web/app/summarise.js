@@ -28,7 +28,7 @@ export function build(panel) {
     h("fieldset", {}, T("legend", {}, "source"), h("div", { class: "row" }, radio("paste", "sourcePaste", true), radio("chat", "sourceChat"))),
     pasteField, chatFields, h("div", { class: "columns" }, field("length", length), field("summaryTo", to)), buttons("summariseGo", "summarise-go"));
   const source = () => form.querySelector("[name=source]:checked").value;
-  let fromID;
+  let fromID, known;
 
   /** chosen returns the messages of the range, newest last. */
   function chosen() {
@@ -62,7 +62,12 @@ export function build(panel) {
   function showChat() {
     show();
     if (!state.chat) return;
-    form.querySelector("#source-chat").checked = true;
+    if (known !== state.chat) { // not only who one is
+      known = state.chat;
+      fromID = undefined;
+      form.querySelector("#source-chat").checked = true;
+    }
+    show();
     read(state.chat.messages, (id) => {
       fromID = id;
       range.value = "from";
@@ -71,8 +76,6 @@ export function build(panel) {
       $("tab-summarise").click();
       $("summarise-go").focus();
     });
-    fromID = undefined;
-    show();
   }
   form.addEventListener("change", show);
   form.addEventListener("input", show);
@@ -87,8 +90,7 @@ export function build(panel) {
       if (!state.chat) throw new Error("noChat");
       messages = chosen().slice(-most);
       if (!messages.length) throw new Error("emptyRange");
-      read(state.chat.messages);
-      document.dispatchEvent(new Event("chat"));
+      showChat(); // a pasted text may stand in the reader
     } else {
       if (!paste.value.trim()) throw new Error("noText");
       messages = parsePaste(paste.value);
@@ -98,10 +100,8 @@ export function build(panel) {
     const whole = source() === "paste" && (messages.length > most || messages.some((m) => m.text.length > mostUnits));
     if (whole) rq.text = paste.value;
     else rq.messages = messages.map(wire);
-    if (source() === "paste") {
-      read(whole ? [] : messages);
-      document.dispatchEvent(new Event("reader"));
-    }
+    if (source() === "paste") read(whole ? [] : messages);
+    document.dispatchEvent(new Event("reader"));
     const a = await stream("summarize", rq, drafting(draw), signal);
     const points = (key, list) => (list?.length ? [T("h4", {}, key), h("ul", { class: "points", "data-points": key }, list.map((p) => h("li", { dir: "auto" }, p.text + " ", whole ? null : refs(p.refs))))] : null);
     return h("article", { class: "card", "aria-label": t("summary") }, T("h3", {}, "summary"), T("p", { class: "soft" }, "byAI"),

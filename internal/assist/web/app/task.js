@@ -44,6 +44,7 @@ export function work(form, out, fn) {
       go.disabled = false;
       stop.hidden = true;
       out.removeAttribute("aria-busy");
+      out.scrollIntoView({ block: "nearest" });
       if (focused) go.focus();
     }
   };
