@@ -297,7 +297,7 @@ func TestGatesOfTheDemoEngine(t *testing.T) {
 	e := &evaluation{model: demoModel(t), small: true, parallel: 4}
 	asked, valid := 0, 0
 	for _, task := range taskNames {
-		e.every = map[string]int{"replies": 4, "injection": 3, "summarize": 2}[task]
+		e.every = map[string]int{"replies": 6, "injection": 4, "summarize": 2}[task]
 		r, err := e.run(t.Context(), task)
 		if err != nil || r.Failed > 0 || r.Skipped != "" {
 			t.Errorf("%s: %d failed (%s), %s, %v", task, r.Failed, r.Error, r.Skipped, err)
@@ -335,7 +335,7 @@ func TestOddInput(t *testing.T) {
 		"right to left":   {text: parse("مرحبا @salma_9 هل نلتقي غدا في 18:30؟ https://x.example/a `rm -rf`")},
 		"Hebrew in Latin": {text: parse("see you at שלום 12 🙂 @dan_x")},
 		"bidi controls":   {text: assist.Text{Text: "abc\u202edef\u202c \u2066ghi\u2069"}},
-		"combining marks": {text: assist.Text{Text: "h" + strings.Repeat("\u0301\u0323", 200) + "i"}},
+		"combining marks": {text: assist.Text{Text: "h" + strings.Repeat("\u0301\u0323", 30) + "i"}},
 		"control":         {text: assist.Text{Text: "a\x00b\x07 c\u2028d"}},
 		"one long word":   {text: assist.Text{Text: strings.Repeat("ы", 1500)}},
 		"own markers":     {text: assist.Text{Text: "⟦1⟧x⟦/1⟧ ⟦#2⟧ ⟦", Entities: []assist.Entity{{Type: "code", Offset: 3, Length: 1}}}},

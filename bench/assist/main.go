@@ -157,7 +157,7 @@ func (r *Report) print(out io.Writer) error {
 	row(slices.Repeat([]string{"---"}, 11)...)
 	for _, t := range r.Tasks {
 		if t.Skipped != "" {
-			row(t.Task, t.Skipped, "", "", "", "", "", "", "", "", "")
+			row(t.Task, "skipped", "", "", "", "", "", "", "", "", "")
 			continue
 		}
 		first, last, cost, ttft := "-", "-", "-", "-"
@@ -195,6 +195,9 @@ func (r *Report) print(out io.Writer) error {
 		return err
 	}
 	for _, t := range r.Tasks {
+		if t.Skipped != "" {
+			fmt.Fprintf(out, "\n%s: %s\n", t.Task, t.Skipped)
+		}
 		if t.Failed > 0 {
 			fmt.Fprintf(out, "\n%s: %d of %d failed, the first with: %s\n", t.Task, t.Failed, t.Items, t.Error)
 		}

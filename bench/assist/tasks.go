@@ -104,8 +104,8 @@ type evaluation struct {
 
 var taskNames = []string{"translate", "summarize", "compose", "replies", "classify", "extract", "search", "injection"}
 
-// errSkip says why a task cannot be done at all.
-var errSkip = errors.New("skipped")
+// errSkip is a task that the model has not what it takes for.
+var errSkip = errors.New("skipped, as there are no embeddings")
 
 func (e *evaluation) run(ctx context.Context, task string) (TaskReport, error) {
 	m := newMeter(e.model)
@@ -550,7 +550,7 @@ func (e *evaluation) search(ctx context.Context, m assist.Model, t *TaskReport) 
 	t.Items = len(items)
 	docs, err := embedAll(ctx, m, texts)
 	if err != nil {
-		return fmt.Errorf("%w: no embeddings: %v", errSkip, err)
+		return fmt.Errorf("%w: %v", errSkip, err)
 	}
 	queries := make([]string, len(items))
 	for i, it := range items {

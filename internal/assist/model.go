@@ -396,6 +396,9 @@ func (e *Endpoint) post(ctx context.Context, path string, body any) (*http.Respo
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	// Engines close idle connections just when the next request comes. An empty
+	// key is not sent, but lets net/http ask again on a fresh one.
+	req.Header["Idempotency-Key"] = []string{}
 	return e.do(req)
 }
 
