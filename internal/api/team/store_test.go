@@ -80,7 +80,7 @@ func startServer() (skip string, err error) {
 	if out, err := command("initdb", "-D", data, "-U", "cocoon", "-A", "trust", "-E", "UTF8", "-N").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	run := command("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "max_connections=100", "-c", "log_statement=none")
+	run := command("postgres", "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "max_connections=100", "-c", "fsync=off", "-c", "log_min_messages=fatal")
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		return "", err
