@@ -385,6 +385,7 @@ type status struct {
 	Earned  int64 `json:"earned_nano"`
 	Pending int64 `json:"pending_nano"`
 	Gas     int64 `json:"gas_nano"`
+	Partial bool  `json:"money_incomplete"`
 }
 
 func (n *network) status() status {

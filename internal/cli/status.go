@@ -25,6 +25,8 @@ type statusReport struct {
 	Children  []childReport `json:"children"`
 	// paid = kept + earned + pending, gas apart.
 	node.Money
+	// Incomplete says that a process did not tell its part of the money.
+	Incomplete bool `json:"money_incomplete,omitempty"`
 }
 
 type childReport struct {
@@ -91,18 +93,30 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 		}
 		r.Children = append(r.Children, cr)
 	}
-	return r, r.count(ctx)
+	r.count(ctx)
+	return r, nil
 }
 
-// count adds up the money of all processes that answer.
-func (r *statusReport) count(ctx context.Context) error {
-	for _, c := range r.Children {
-		if c.Status == "" || !c.Alive {
+// moneyLimit is how long a process may take to tell its money.
+const moneyLimit = 5 * time.Second
+
+// count adds up the money of all processes that tell it.
+func (r *statusReport) count(ctx context.Context) {
+	for i := range r.Children {
+		c := &r.Children[i]
+		if c.Status == "" {
 			continue
 		}
-		m, err := node.ReadMoney(ctx, c.Status)
+		if !c.Alive {
+			r.Incomplete = true
+			continue
+		}
+		ask, cancel := context.WithTimeout(ctx, moneyLimit)
+		m, err := node.ReadMoney(ask, c.Status)
+		cancel()
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.Name, err)
+			c.Error, r.Incomplete = "money: "+err.Error(), true
+			continue
 		}
 		r.Paid += m.Paid
 		r.Kept += m.Kept
@@ -110,7 +124,6 @@ func (r *statusReport) count(ctx context.Context) error {
 		r.Pending += m.Pending
 		r.Gas += m.Gas
 	}
-	return nil
 }
 
 func fetchStats(ctx context.Context, base string, into any) error {
@@ -161,9 +174,15 @@ func (r *statusReport) print(out io.Writer) error {
 				state = "no proxy connected"
 			}
 		}
+		if c.Alive && c.Error != "" {
+			state += ", " + c.Error
+		}
 		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n", c.Name, c.Pid, state, queries, failed, c.Restarts)
 	}
 	fmt.Fprintf(w, "\npaid\t%s\n  to workers\t%s\n  kept by proxies\t%s\n  pending\t%s\nchain fees\t%s\n", r.Paid, r.Earned, r.Kept, r.Pending, r.Gas)
+	if r.Incomplete {
+		fmt.Fprintf(w, "\nnot all processes tell their part: the sums above are too low\n")
+	}
 	for _, c := range r.Children {
 		for _, p := range c.Suspended {
 			fmt.Fprintf(w, "\nSUSPENDED  proxy %s, since %s: it counts %d tokens (%s) that no request of %s explains.\n  %s.\n",

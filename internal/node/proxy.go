@@ -279,12 +279,22 @@ func (h *proxyHost) serveWhenReady(ctx context.Context, p *proxy.Proxy, s *settl
 	}
 	h.set(p, s, nil)
 	h.log.Info("proxy is ready")
-	return group(ctx, p.Run, b.watch, func(ctx context.Context) error { return h.untilUnfit(ctx, s) })
+	err := group(ctx, p.Run, b.watch, func(ctx context.Context) error { return h.untilUnfit(ctx, s) })
+	if ctx.Err() != nil || !errors.Is(err, settle.ErrProxyClosed) {
+		return err
+	}
+	// Its owner closed it. What is owed is still settled; new parameters make
+	// a new contract.
+	h.log.Warn("not serving any more", "reason", err)
+	h.set(nil, s, err)
+	return group(ctx, b.watch, func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	})
 }
 
 // untilUnfit ends when the contract must not be served any more: it was closed,
-// or the chain knows of more than the ledger. A new start says whether it is
-// fit again.
+// or the chain knows of more than the ledger.
 func (h *proxyHost) untilUnfit(ctx context.Context, s *settle.Proxy) error {
 	for {
 		select {

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/cocoon-network/cocoon/internal/node"
+)
+
+// A process that does not tell its money leaves the others' standing, and is
+// named.
+func TestStatusWithoutOnesMoney(t *testing.T) {
+	role := func(money http.HandlerFunc) string {
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /jsonstats", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+		mux.HandleFunc("GET /money", money)
+		srv := httptest.NewServer(mux)
+		t.Cleanup(srv.Close)
+		return srv.URL
+	}
+	told := role(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"paid_nano":20,"kept_nano":1,"earned_nano":19,"pending_nano":0,"gas_nano":7}`)
+	})
+	broken := role(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the disk is full", http.StatusConflict) })
+	s := &node.State{Children: []node.Child{{Name: "proxy", Role: "proxy", Status: told}, {Name: "client", Role: "client", Status: broken}}}
+	r, err := readStatus(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Paid != 20 || r.Gas != 7 || !r.Incomplete || r.Children[0].Error != "" || !r.Children[1].Alive || !strings.Contains(r.Children[1].Error, "the disk is full") {
+		t.Errorf("%+v", r)
+	}
+	var out strings.Builder
+	if err := r.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"the disk is full", "too low"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, &out)
+		}
+	}
+	s.Children = s.Children[:1]
+	if r, err = readStatus(t.Context(), s); err != nil || r.Incomplete {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
