@@ -25,7 +25,9 @@ import (
 )
 
 // defaultAssist is where the tasks of messaging are served.
-const defaultAssist = "127.0.0.1:10080"
+// defaultAssist is the port after the gateway and the status pages; 10080 and some
+// others near it are closed to browsers.
+const defaultAssist = "127.0.0.1:10002"
 
 // assistFlags say how the tasks of messaging are served.
 type assistFlags struct {
@@ -55,8 +57,8 @@ upstream.
 When it answers, a line "assist http://HOST:PORT" is printed.`,
 		Example: `  cocoon assist
   cocoon assist --upstream http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
-  cocoon assist --listen 0.0.0.0:10080 --host assist.example --keys keys.txt --daily-nano 1000000000
-  curl http://127.0.0.1:10080/assist/v1/translate -H 'Content-Type: application/json' \
+  cocoon assist --listen 0.0.0.0:10002 --host assist.example --keys keys.txt --daily-nano 1000000000
+  curl http://127.0.0.1:10002/assist/v1/translate -H 'Content-Type: application/json' \
     -d '{"texts":[{"text":"See you tomorrow!"}],"to":"id"}'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ln, err := f.open()
