@@ -42,7 +42,7 @@ const (
 )
 
 // errCorrupt is a folder that cannot be read.
-var errCorrupt = errors.New("the index is damaged: delete its folder and index the messages again")
+var errCorrupt = errors.New("the index is damaged: delete its folder, or bring back a copy, and index the messages again")
 
 // entry says where a record is and how it is opened.
 type entry struct {
@@ -83,14 +83,14 @@ func openStore(dir string) (s *store, entries []*entry, err error) {
 		}
 	}()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, nil, fmt.Errorf("the index in %s is in use by another process: stop it, or choose another folder", dir)
+		return nil, nil, errors.New("the index is in use by another process: stop it, or choose another folder")
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "key"))
 	if errors.Is(err, fs.ErrNotExist) {
 		if old, _ := filepath.Glob(filepath.Join(dir, "segment-*")); len(old) > 0 {
 			for _, name := range old {
 				if info, err := os.Stat(name); err == nil && info.Size() > 0 {
-					return nil, nil, fmt.Errorf("the key file of the index in %s is missing, without which nothing in it can be read: bring it back, or delete the folder", dir)
+					return nil, nil, errors.New("the key file of the index is missing, without which nothing in it can be read: bring it back, or delete the folder")
 				}
 			}
 		}

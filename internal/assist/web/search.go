@@ -1,10 +1,12 @@
 package web
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"sync"
 
@@ -98,10 +100,24 @@ func (x *indexes) of(user string) (*index.Index, error) {
 	sum := sha256.Sum256([]byte("cocoon index of " + user))
 	ix, err := index.Open(filepath.Join(x.dir, hex.EncodeToString(sum[:8])))
 	if err != nil {
-		return nil, openai.Unavailable("The index cannot be opened: %v.", err)
+		return nil, storage(err)
 	}
 	x.open[user] = ix
 	return ix, nil
+}
+
+// storage is what a caller hears of an index that fails: the cause, without
+// where it stands.
+func storage(err error) error {
+	var told *openai.Error
+	if err == nil || errors.As(err, &told) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	return openai.Unavailable("The index cannot be used: %v.", err)
 }
 
 func (x *indexes) close() error {
@@ -136,13 +152,13 @@ func (c *call) index(rq *IndexRequest) (*IndexResult, error) {
 	r := &IndexResult{Answer: answered("index@1", assist.Proof{})}
 	if rq.Forget {
 		if r.Deleted, err = ix.Forget(rq.Chat); err != nil {
-			return nil, err
+			return nil, storage(err)
 		}
 	}
 	if len(rq.Delete) > 0 {
 		n, err := ix.Delete(rq.Chat, rq.Delete)
 		if err != nil {
-			return nil, err
+			return nil, storage(err)
 		}
 		r.Deleted += n
 	}
@@ -150,7 +166,7 @@ func (c *call) index(rq *IndexRequest) (*IndexResult, error) {
 		added, proof, err := ix.Add(c.ctx, c.model, rq.Chat, rq.Messages)
 		r.Proof.Add(proof)
 		if err != nil {
-			return nil, err
+			return nil, storage(err)
 		}
 		r.Added = *added
 	}
@@ -166,7 +182,8 @@ func (c *call) find(rq *SearchRequest) (*index.Found, assist.Proof, error) {
 	if err != nil {
 		return nil, assist.Proof{}, err
 	}
-	return ix.Search(c.ctx, c.model, &index.Query{Text: rq.Query, Chats: rq.Chats, From: rq.From, Since: rq.Since, Until: rq.Until, N: rq.N})
+	f, proof, err := ix.Search(c.ctx, c.model, &index.Query{Text: rq.Query, Chats: rq.Chats, From: rq.From, Since: rq.Since, Until: rq.Until, N: rq.N})
+	return f, proof, storage(err)
 }
 
 func (c *call) search(rq *SearchRequest) (*SearchResult, error) {
