@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -72,14 +73,64 @@ func chaosSize(t *testing.T) (limit time.Duration, requests int64, seed uint64) 
 	return limit, requests, seed
 }
 
+// linksVariable tells the test that it runs in a network of its own, whose one
+// link carries everything and may be cut.
+const linksVariable = "COCOON_LINKS"
+
+// The link while it is slowed and while it is cut: a rate at which nothing
+// arrives, the rest is dropped.
+var (
+	slowed = []string{"tbf", "rate", "16mbit", "burst", "128kb", "latency", "100ms"}
+	cut    = []string{"tbf", "rate", "8bit", "burst", "1kb", "latency", "1ms"}
+)
+
+// isolated runs the test again in a network namespace and reports its result;
+// false if this machine does not allow that, or we are there already.
+func isolated(t *testing.T) bool {
+	if os.Getenv(linksVariable) != "" {
+		return false
+	}
+	try := exec.Command("unshare", "-n", "sh", "-c", "ip link set lo up && tc qdisc add dev lo root "+strings.Join(cut, " "))
+	if out, err := try.CombinedOutput(); err != nil {
+		t.Logf("links are not cut here, only processes stopped: that takes root, unshare, ip and tc with tbf (%v: %s)", err, out)
+		return false
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "-n", "sh", "-c", `ip link set lo up && exec "$0" -test.run '^TestChaos$' -test.v -test.count=1 -test.timeout=5h`, os.Args[0])
+	cmd.Env = append(os.Environ(), linksVariable+"=lo", "COCOON_BIN="+program(t))
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	t.Logf("in a network of its own:\n%s", out)
+	if err != nil {
+		t.Errorf("in a network of its own: %v", err)
+	}
+	return true
+}
+
+// link changes the link of this network for a while.
+func link(t *testing.T, how []string, pause func()) {
+	tc := func(args ...string) {
+		if out, err := exec.Command("tc", args...).CombinedOutput(); err != nil {
+			t.Errorf("tc %v: %v: %s", args, err, out)
+		}
+	}
+	tc(append([]string{"qdisc", "add", "dev", "lo", "root"}, how...)...)
+	pause()
+	tc("qdisc", "del", "dev", "lo", "root")
+}
+
 // TestChaos: three proxies and six workers under load while processes of every
-// role are killed, asked to end, or stand still, in an order that a seed gives.
+// role are killed, asked to end, or stand still, and links are slowed and cut where
+// this machine allows that, in an order that a seed gives.
 // No answer is wrong or cut without a word, what was not begun is served, what
 // was begun is never asked twice, and callers, ledgers, receipts and the engine
 // agree on what was made and paid.
 func TestChaos(t *testing.T) {
 	const callers, tokens = 12, 20
 	limit, requests, seed := chaosSize(t)
+	if isolated(t) {
+		return
+	}
 	e := &watched{StandIn: enginetest.StandIn{Model: "stand-in", Pace: 2 * time.Millisecond}, last: map[string]time.Time{}}
 	srv := httptest.NewServer(e)
 	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
@@ -165,6 +216,15 @@ func TestChaos(t *testing.T) {
 		act := rnd.IntN(4)
 		if ctx.Err() != nil {
 			break
+		}
+		if os.Getenv(linksVariable) != "" && rnd.IntN(4) == 0 {
+			how, what, most := slowed, "links slowed", 2000
+			if rnd.IntN(2) == 0 {
+				how, what, most = cut, "links cut", 1000
+			}
+			link(t, how, func() { pause(time.Duration(300+rnd.IntN(most)) * time.Millisecond) })
+			acts[what]++
+			continue
 		}
 		switch {
 		case name == "client":

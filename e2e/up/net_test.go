@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -415,7 +416,7 @@ func (n *network) status() status {
 // stand.
 func (n *network) quiet() status {
 	n.t.Helper()
-	eventually(n.t, "end of all requests", func() bool {
+	eventually(n.t, "end of all requests, and proxies that are ready", func() bool {
 		for name, c := range n.children() {
 			if !strings.HasPrefix(name, "proxy") {
 				continue
@@ -425,6 +426,10 @@ func (n *network) quiet() status {
 					Running int `json:"running_queries"`
 				}
 				Queries, Success, Failed, Cancelled, Rejected int64
+			}
+			// One that is starting does not know its books yet.
+			if code, _, _, err := get(c.Status + "/readyz"); err != nil || code != http.StatusOK {
+				return false
 			}
 			_, _, body, err := get(c.Status + "/jsonstats")
 			if err != nil {
