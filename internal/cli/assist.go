@@ -24,9 +24,8 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 )
 
-// defaultAssist is where the tasks of messaging are served.
-// defaultAssist is the port after the gateway and the status pages; 10080 and some
-// others near it are closed to browsers.
+// defaultAssist is where the tasks of messaging are served: behind the gateway
+// and its status page. Browsers do not open every port, 10080 for one.
 const defaultAssist = "127.0.0.1:10002"
 
 // assistFlags say how the tasks of messaging are served.
