@@ -184,7 +184,16 @@ func (r *statusReport) print(out io.Writer) error {
 		fmt.Fprintf(w, "\nnot all processes tell their part: the sums above are too low\n")
 	}
 	for _, c := range r.Children {
+		if c.client != nil {
+			for _, f := range c.client.LogFaults {
+				fmt.Fprintf(w, "\nFAULT  proxy of contract key %s: %s.\n  `cocoon audit` shows its log.\n", f.ContractKey, f.Fault)
+			}
+		}
 		for _, p := range c.Suspended {
+			if p.Fault != "" {
+				fmt.Fprintf(w, "\nSUSPENDED  proxy %s, since %s: %s.\n  %s.\n", p.Endpoint, p.Since.Format(time.DateTime), p.Fault, p.Remedy)
+				continue
+			}
 			fmt.Fprintf(w, "\nSUSPENDED  proxy %s, since %s: it counts %d tokens (%s) that no request of %s explains.\n  %s.\n",
 				p.Endpoint, p.Since.Format(time.DateTime), p.Unexplained, coins.Nano(p.Nano), c.Name, p.Remedy)
 		}

@@ -124,8 +124,17 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	var find func(string) (any, error)
+	var watch *logWatch
 	if kept != nil {
 		kept.export = (&exporter{kept, ch, cl.Log}).export
+		if ch.real() {
+			watch = &logWatch{networkID: ch.networkID(), chain: ch.client, proxies: cl.Watched, page: cl.Log, suspend: cl.Suspend, log: log}
+			if err := newLogWatch(c.Runtime.Dir, watch, kept.Store); err != nil {
+				return err
+			}
+			kept.owes = watch.owes
+			parts = append(parts, watch.run)
+		}
 		find = func(id string) (any, error) { return kept.Find(id) }
 	}
 	keys, err := openCallers(ctx, c)
@@ -171,7 +180,13 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		if kept != nil {
 			pages = append(pages, page{path: receiptsPath, serve: kept.serveReceipts})
 		}
-		status, err := statusPart(c, ls, func() any { return cl.Stats() }, func() error {
+		status, err := statusPart(c, ls, func() any {
+			s := cl.Stats()
+			if watch != nil {
+				s.LogFaults = watch.Faults()
+			}
+			return s
+		}, func() error {
 			if !cl.Ready() {
 				return errors.New("no proxy is connected")
 			}

@@ -294,6 +294,7 @@ type receiptStore struct {
 	simulated bool
 	endorser  ratls.Endorser // nil: evidence needs no vendor's word
 	export    func(ctx context.Context, id string) ([]byte, error)
+	owes      func(part, bundle []byte) // nil: no log is watched
 
 	mu    sync.Mutex
 	known map[[32]byte]receipt.Hash // collateral by the bundle's hash
@@ -339,6 +340,9 @@ func (s *receiptStore) collateral(ctx context.Context, bundle []byte) (receipt.H
 // Keep implements client.ReceiptStore. A receipt is kept without collateral
 // rather than not at all.
 func (s *receiptStore) Keep(ctx context.Context, r client.Receipt) error {
+	if s.owes != nil {
+		s.owes(r.Proxy, r.ProxyBundle)
+	}
 	proxy, err := s.collateral(ctx, r.ProxyBundle)
 	worker, err2 := s.collateral(ctx, r.WorkerBundle)
 	return errors.Join(err, err2, s.Store.Keep(audit.Kept{

@@ -16,7 +16,7 @@ import (
 )
 
 // ErrSuspended is the refusal of a proxy that charged for what nobody asked.
-var ErrSuspended = errors.New("this proxy is suspended: it counts tokens that no request of this client explains")
+var ErrSuspended = errors.New("this proxy is suspended: what it counts, or what its log says, is not explained")
 
 // suspensions remembers, per network, the proxies that get no more requests,
 // by contract key: a redeployed contract is the same proxy.
@@ -50,7 +50,9 @@ func (s *suspensions) Check(contractKey [32]byte) error {
 	key := hex.EncodeToString(contractKey[:])
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, ok := s.all[s.network][key]; ok {
+	if e, ok := s.all[s.network][key]; ok && e.Fault != "" {
+		return fmt.Errorf("%w: %s, since %s; %s", ErrSuspended, e.Fault, e.Since.Format(time.RFC3339), s.remedy(key))
+	} else if ok {
 		return fmt.Errorf("%w: %d of %d tokens, since %s; %s", ErrSuspended, e.Unexplained, e.Named, e.Since.Format(time.RFC3339), s.remedy(key))
 	}
 	return nil

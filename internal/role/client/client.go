@@ -446,6 +446,8 @@ type Stats struct {
 	Connections []ConnectionStat `json:"proxy_connections"`
 	// Suspended are proxies that charged what no request of ours explains.
 	Suspended []Suspension `json:"suspended_proxies"`
+	// LogFaults are what is wrong with proxies' audit logs now.
+	LogFaults []LogFault `json:"log_faults,omitempty"`
 	role.CounterStats
 }
 
@@ -508,4 +510,40 @@ func (c *Client) Log(ctx context.Context, contractKey [32]byte, page string) ([]
 		return nil, err
 	}
 	return answer.Json, nil
+}
+
+// Watched is a connected proxy whose audit log can be asked for.
+type Watched struct {
+	ContractKey [32]byte
+	Client      cocoon.Address // our contract there
+	Endpoint    string
+	Sets        [][32]byte // hashes of the sets that were shown on this connection
+}
+
+// Watched are the proxies of all connections with receipts.
+func (c *Client) Watched() []Watched {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []Watched
+	for s := range c.sessions {
+		if s.books == nil {
+			continue
+		}
+		w := Watched{ContractKey: s.proxyKey, Client: s.contract, Endpoint: s.peer.Addr}
+		if d := s.directory; d != nil {
+			d.mu.Lock()
+			for _, hash := range d.versions {
+				w.Sets = append(w.Sets, hash)
+			}
+			d.mu.Unlock()
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// LogFault is what is wrong with a proxy's audit log.
+type LogFault struct {
+	ContractKey string `json:"contract_key"`
+	Fault       string `json:"fault"`
 }

@@ -27,6 +27,8 @@ type Suspension struct {
 	Explained   int64          `json:"explained_tokens"`   // the most our requests can have cost
 	Unexplained int64          `json:"unexplained_tokens"` // the difference,
 	Nano        uint64         `json:"unexplained_nano"`   // and its price
+	// Fault is what the proxy's log was convicted of, where that is the reason.
+	Fault string `json:"fault,omitempty"`
 	// Remedy says how to lift it; filled in where it is shown.
 	Remedy string `json:"remedy,omitempty"`
 }
@@ -228,6 +230,27 @@ func (s *session) suspendFor(ctx context.Context, reason error) {
 	}
 	c.log.Error("proxy suspended: its receipts do not explain its counter. No more requests go there; what it charged stays charged", "proxy", s.peer.Addr, "err", reason)
 	c.leave(s.proxyKey)
+}
+
+// Suspend ends the use of a proxy whose audit log was convicted of a fault.
+func (c *Client) Suspend(contractKey [32]byte, fault error) {
+	c.mu.Lock()
+	e := Suspension{Since: time.Now().UTC(), Fault: fault.Error()}
+	done := c.suspended[contractKey]
+	for s := range c.sessions {
+		if s.proxyKey == contractKey {
+			e.Owner, e.Proxy, e.Contract, e.Endpoint = s.proxyOwner, s.proxyContract, s.contract, s.peer.Addr
+		}
+	}
+	c.mu.Unlock()
+	if done {
+		return
+	}
+	if err := c.cfg.Suspensions.Suspend(contractKey, e); err != nil {
+		c.log.Error("a suspension could not be stored: it ends with this process", "proxy", e.Endpoint, "err", err)
+	}
+	c.log.Error("proxy suspended: its audit log is not honest. No more requests go there; what it charged stays charged. `cocoon status` says how to lift this", "proxy", e.Endpoint, "err", fault)
+	c.leave(contractKey)
 }
 
 // leave ends the use of a suspended proxy's sessions.
