@@ -39,6 +39,8 @@ type childReport struct {
 	client *client.Stats
 	proxy  *proxy.Stats
 	worker *worker.Stats
+	// waiting is why a proxy that runs does not serve.
+	waiting string
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -74,7 +76,10 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 			into = cr.client
 		case "proxy":
 			cr.proxy = &proxy.Stats{}
-			into = cr.proxy
+			into = &struct {
+				*proxy.Stats
+				Waiting *string `json:"waiting"`
+			}{cr.proxy, &cr.waiting}
 		case "chain":
 			cr.Alive = c.Pid != 0
 			r.Children = append(r.Children, cr)
@@ -162,6 +167,8 @@ func (r *statusReport) print(out io.Writer) error {
 			if n := len(c.client.Suspended); n > 0 {
 				state += fmt.Sprintf(", %d proxy suspended", n)
 			}
+		case c.waiting != "":
+			state = "waiting: " + c.waiting
 		case c.proxy != nil:
 			queries, failed = c.proxy.Queries, c.proxy.Failed
 			state = fmt.Sprintf("%d worker(s), %d client(s)", len(c.proxy.Workers), len(c.proxy.Clients))

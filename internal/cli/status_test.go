@@ -47,3 +47,19 @@ func TestStatusWithoutOnesMoney(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// A proxy that runs without serving says why.
+func TestStatusOfWaitingProxy(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"waiting":"the contract is closing"}`)
+	}))
+	defer srv.Close()
+	r, err := readStatus(t.Context(), &node.State{Children: []node.Child{{Name: "proxy", Role: "proxy", Status: srv.URL}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := r.print(&out); err != nil || !strings.Contains(out.String(), "waiting: the contract is closing") {
+		t.Errorf("%v in\n%s", err, &out)
+	}
+}
