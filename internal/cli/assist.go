@@ -80,6 +80,7 @@ When it answers, a line "assist http://HOST:PORT" is printed.`,
 			return serveAssist(cmd.Context(), ln, h)
 		},
 	}
+	cmd.AddCommand(a.telegramCommand())
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", defaultAssist, "address to listen on")
 	fl.StringVar(&f.upstream, "upstream", "", "OpenAI endpoint, ending in /v1 (default: OPENAI_BASE_URL, or the network in --dir)")

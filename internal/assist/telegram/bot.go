@@ -30,6 +30,8 @@ type Config struct {
 	PerMinute int
 	// DailyNano is what all answers of a day (UTC) may cost; 0 = no limit.
 	DailyNano uint64
+	// OnReady hears the bot's name when it begins to take updates; may be nil.
+	OnReady func(name string)
 }
 
 const (

@@ -37,6 +37,9 @@ func (b *Bot) begin(ctx context.Context) error {
 	b.mu.Lock()
 	b.name, b.ctx = me.Username, ctx
 	b.mu.Unlock()
+	if b.OnReady != nil {
+		b.OnReady(me.Username)
+	}
 	return nil
 }
 
@@ -91,7 +94,7 @@ func (b *Bot) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			b.note("getUpdates", err)
-			if sleep(ctx, 3*time.Second) != nil {
+			if b.Client.wait(ctx, 3*time.Second) != nil {
 				break
 			}
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,8 +23,11 @@ func TestDraftPace(t *testing.T) {
 		var texts []string
 		var first time.Duration
 		start := time.Now()
+		var mu sync.Mutex
 		draft := func(_ context.Context, text string) error {
 			time.Sleep(30 * time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
 			sent++
 			if text != "" && first == 0 {
 				first = time.Since(start)
@@ -48,6 +52,8 @@ func TestDraftPace(t *testing.T) {
 		time.Sleep(60 * time.Second)
 		cancel()
 		time.Sleep(time.Second)
+		mu.Lock()
+		defer mu.Unlock()
 		if refused > 0 {
 			t.Errorf("%d of %d drafts were refused", refused, sent)
 		}
