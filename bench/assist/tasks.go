@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/bench/assist/metric"
 	"github.com/cocoon-network/cocoon/internal/assist"
+	"github.com/cocoon-network/cocoon/internal/assist/index"
 )
 
 // Report is what one model did.
@@ -580,6 +583,45 @@ func (e *evaluation) search(ctx context.Context, m assist.Model, t *TaskReport) 
 	t.score("MRR", metric.Mean(rank), len(items))
 	t.score("nDCG@10", metric.Mean(gain), len(items))
 	t.score("messages", float64(len(ids)), len(ids))
+	return e.searchIndex(ctx, m, t, ids, texts, items)
+}
+
+// searchIndex ranks as a person's index does, by words and vectors together.
+func (e *evaluation) searchIndex(ctx context.Context, m assist.Model, t *TaskReport, ids, texts []string, items []searchItem) error {
+	dir, err := os.MkdirTemp("", "index")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	ix, err := index.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer ix.Close()
+	ms := make([]assist.Message, len(ids))
+	for i := range ids {
+		ms[i] = assist.Message{ID: assist.ID(strconv.Quote(ids[i])), Text: texts[i]}
+	}
+	if _, _, err := ix.Add(ctx, m, "", ms); err != nil {
+		return err
+	}
+	var recall, rank, gain []float64
+	for _, it := range items {
+		f, _, err := ix.Search(ctx, m, &index.Query{Text: it.Query, N: index.MaxHits})
+		if err != nil {
+			return err
+		}
+		ranked := make([]string, len(f.Hits))
+		for k, h := range f.Hits {
+			ranked[k] = h.ID.String()
+		}
+		recall = append(recall, metric.Recall(10, ranked, it.Relevant))
+		rank = append(rank, metric.ReciprocalRank(ranked, it.Relevant))
+		gain = append(gain, metric.NDCG(10, ranked, it.Relevant))
+	}
+	t.score("index recall@10", metric.Mean(recall), len(items))
+	t.score("index MRR", metric.Mean(rank), len(items))
+	t.score("index nDCG@10", metric.Mean(gain), len(items))
 	return nil
 }
 
