@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -115,11 +116,11 @@ func compose(p *page) {
 		t.Error("the page does not say that the network is simulated")
 	}
 	p.shot("compose-empty")
-	p.write("#draft", "i am coming to teh party tomorow")
+	p.write("#draft", "how are yuo")
 	p.click("#improve")
 	p.done("#compose-out")
-	if p.text("#compose-out [data-result]") == "" {
-		t.Errorf("no new draft: %s", p.text("#compose-out"))
+	if p.text("#compose-out [data-result]") != "How are you?" || p.text("#compose-out del") != "how" || p.text("#compose-out ins") != "How" {
+		t.Errorf("no new draft with its changes: %s", p.text("#compose-out"))
 	}
 	p.vouched("#compose-out")
 	p.named("compose")
@@ -302,6 +303,9 @@ func proof(p *page) {
 			t.Fatalf("no receipt: %s", p.text("#proof-detail .out"))
 		}
 	}
+	if s := p.text("#proof-detail .out"); !strings.Contains(s, "keep it to yourself") {
+		t.Errorf("nothing says what the file of a receipt holds: %s", s)
+	}
 	p.named("proof")
 	p.shot("proof")
 	p.click("#proof-detail .out .primary")
@@ -406,17 +410,22 @@ func failures(p *page) {
 // stop holds a request back and presses the button.
 func stop(p *page) {
 	t := p.t
-	held := make(chan struct{}, 1)
+	held := make(chan string, 1)
 	chromedp.ListenTarget(p.ctx, func(ev any) {
-		if _, ok := ev.(*fetch.EventRequestPaused); ok {
-			held <- struct{}{} // and never goes on
+		if e, ok := ev.(*fetch.EventRequestPaused); ok && len(e.Request.PostDataEntries) == 1 {
+			b, _ := base64.StdEncoding.DecodeString(e.Request.PostDataEntries[0].Bytes)
+			held <- string(b) // and never goes on
 		}
 	})
 	p.do(fetch.Enable().WithPatterns([]*fetch.RequestPattern{{URLPattern: "*/assist/v1/compose"}}))
+	p.click("#mask")
 	p.write("#draft", "hello wrld")
 	p.click("#improve")
 	select {
-	case <-held:
+	case body := <-held:
+		if !strings.Contains(body, `"mask":true`) {
+			t.Errorf("the switch does not hide personal data: %s", body)
+		}
 	case <-time.After(patience):
 		t.Fatal("nothing was asked")
 	}

@@ -1,6 +1,4 @@
 // The assist API. Errors are Failure, with what the server said.
-import { initData } from "./telegram.js";
-
 const base = "assist/v1/";
 
 export class Failure extends Error {
@@ -23,7 +21,6 @@ async function send(method, path, body, accept, signal) {
   const headers = { Accept: accept };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers.Authorization = "Bearer " + key;
-  if (initData) headers["X-Telegram-Init-Data"] = initData;
   let r;
   try {
     r = await fetch(base + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal, cache: "no-store" });

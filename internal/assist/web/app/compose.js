@@ -49,12 +49,12 @@ export function build(panel) {
     const a = await stream("compose", rq, drafting(show), signal);
     const same = a.result.text === rq.text;
     return h("article", { class: "card", "aria-label": t("result") }, T("h3", {}, "result"),
-      same && !a.fallback ? T("p", { class: "note" }, "unchanged") : null,
+      same ? T("p", { class: "note" }, a.fallback ? "unimproved" : "unchanged") : null,
       a.diff && !same ? [T("h4", {}, "changes"), changes(a.diff), T("h4", {}, "newText")] : null,
       h("p", { class: "result", dir: "auto", "data-result": true }, a.result.text),
       a.entities_lost ? T("p", { class: "note" }, "entitiesLost", { n: a.entities_lost }) : null,
       h("div", { class: "row" }, copyButton(a.result.text), T("button", { type: "button", class: "quiet", onclick: () => useDraft(a.result.text) }, "useDraft")),
-      proved("compose", a));
+      proved("compose", a, same));
   });
   onSubmit(form, run);
 

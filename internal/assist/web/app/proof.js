@@ -32,7 +32,7 @@ async function receipt(id, out) {
   try {
     const text = JSON.stringify(await call("GET", "receipts/" + encodeURIComponent(id)), null, 2);
     out.replaceChildren(h("div", { class: "row" }, T("button", { type: "button", class: "primary", onclick: () => save(`receipt-${id.slice(0, 8)}.json`, text + "\n") }, "receiptSave")),
-      h("pre", { tabindex: "0", "aria-label": t("receipt") }, text.length > 20000 ? text.slice(0, 20000) + "\n…" : text), T("p", { class: "soft" }, "receiptVerify"));
+      h("pre", { tabindex: "0", "aria-label": t("receipt") }, text.length > 20000 ? text.slice(0, 20000) + "\n…" : text), T("p", { class: "soft" }, "receiptVerify", { id: id.slice(0, 8) }));
   } catch (e) {
     out.replaceChildren(e.status === 404 ? T("p", { class: "note", role: "status" }, "receiptLater") : failure(e));
   }

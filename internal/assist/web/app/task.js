@@ -93,11 +93,12 @@ export function badges(p) {
 /** sealed is the key of how far a text was encrypted. */
 export const sealed = (p) => ({ worker: "sealedYes", sealed: "sealedYes", proxy: "sealedProxy", off: "sealedProxy", mixed: "sealedMixed" })[p.sealed] || "sealedUnknown";
 
-/** proved ends a result: notes, badges, cost, and the way to the proof. */
-export function proved(task, a) {
+/** proved ends a result: notes, badges, cost, and the way to the proof. told
+ * says that the result itself tells of a fallback. */
+export function proved(task, a, told) {
   const id = keep(task, a);
   return h("footer", { class: "proofline" },
-    a.fallback ? T("p", { class: "note" }, "fallback") : null,
+    a.fallback && !told ? T("p", { class: "note" }, "fallback") : null,
     (a.notes || []).map((n) => h("p", { class: "note", lang: "en" }, n)),
     h("div", { class: "row" }, badges(a), h("span", { class: "cost" }, gram(a.cost_nano)),
       T("button", { type: "button", class: "link", onclick: () => openProof(id) }, "showProof")));

@@ -5,7 +5,8 @@
 const hash = new URLSearchParams(location.hash.replace(/^#\/?/, ""));
 const app = window.Telegram?.WebApp;
 
-/** initData says, signed, who opened the Mini App; "" in a plain browser. */
+/** initData says who opened the Mini App; "" in a plain browser. Only the
+ * language is read from it, and it is sent nowhere. */
 export const initData = app?.initData || hash.get("tgWebAppData") || "";
 
 function params() {
