@@ -490,6 +490,10 @@ may be given instead in hex. A worker may serve only listed models.`
 				if err != nil {
 					return rootChange{}, fmt.Errorf("%s: %w", files.data, err)
 				}
+				// The contract does not look at what replaces it.
+				if err := node.CheckTerms(&next.Params); err != nil {
+					return rootChange{}, fmt.Errorf("%s: %w", files.data, err)
+				}
 				code := node.RootCode()
 				if files.code != "" {
 					if code, err = os.ReadFile(files.code); err != nil {

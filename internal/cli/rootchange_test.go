@@ -146,6 +146,11 @@ func TestRootCommands(t *testing.T) {
 	}
 	x.fails(exitFailed, "no proxy 9 is registered", with("remove-proxy", "9", "--yes")...)
 	x.fails(exitFailed, "root data", with("set-state", "--data", file("junk", contracts.Worker()), "--yes")...)
+	p.WorkerFeePerToken = p.PricePerToken + 1
+	if data, err = bindings.EncodeRoot(&registry.Snapshot{Owner: addr, Params: p}); err != nil {
+		t.Fatal(err)
+	}
+	x.fails(exitFailed, "above the price", with("set-state", "--data", file("senseless", data), "--yes")...)
 	x.fails(exitUsage, "--wallet", "root", "reset", "--root", root.String(), "--ton-config", config, "--yes")
 	x.fails(exitUsage, "--root", "root", "reset", "--wallet", key, "--ton-config", config, "--yes")
 	x.fails(exitFailed, "is owned by", "root", "reset", "--wallet", other, "--root", root.String(), "--ton-config", config, "--yes")
