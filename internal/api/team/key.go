@@ -30,6 +30,7 @@ type Limits struct {
 }
 
 const (
+	idPrefix  = "key_"
 	maxName   = 128
 	maxModels = 256
 	maxRate   = 1_000_000
@@ -59,6 +60,9 @@ func (s *Store) Create(ctx context.Context, name string, l Limits) (secret strin
 	if strings.TrimSpace(name) == "" || len(name) > maxName || strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return "", nil, fmt.Errorf("a key needs a name of 1 to %d characters", maxName)
 	}
+	if strings.HasPrefix(name, idPrefix) {
+		return "", nil, fmt.Errorf("a key's name must not begin with %q, as ids do", idPrefix)
+	}
 	if err := l.validate(); err != nil {
 		return "", nil, err
 	}
@@ -72,7 +76,7 @@ func (s *Store) Create(ctx context.Context, name string, l Limits) (secret strin
 	if err != nil {
 		return "", nil, err
 	}
-	id := "key_" + strings.ToLower(rand.Text()[:16])
+	id := idPrefix + strings.ToLower(rand.Text()[:16])
 	err = s.change(ctx, func(t *tx) error {
 		var n int
 		if err := t.Row(ctx, "SELECT COUNT(*) FROM cocoon_keys WHERE name = ?", name).Scan(&n); err != nil {

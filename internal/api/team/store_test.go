@@ -255,7 +255,7 @@ func TestKeys(t *testing.T) {
 			t.Fatalf("%v %v", keys, err)
 		}
 		for name, l := range map[string]team.Limits{
-			"alice": {}, "": {}, " ": {}, strings.Repeat("x", 129): {}, "new\nline": {},
+			"alice": {}, "": {}, " ": {}, strings.Repeat("x", 129): {}, "new\nline": {}, "key_like_an_id": {},
 			"rate": {PerMinute: -1}, "calls": {Concurrent: 1 << 40}, "models": {Models: []string{""}}, "pinned": {Models: []string{"a@b:c"}}, "all coins": {Budget: budget(1 << 63)},
 		} {
 			if _, _, err := s.Create(t.Context(), name, l); err == nil {
@@ -455,4 +455,26 @@ func TestClaims(t *testing.T) {
 			}
 		}
 	})
+}
+
+// BenchmarkCall is what one call of a key with a budget and rates costs in the
+// store: found, admitted, reserved, settled, left.
+func BenchmarkCall(b *testing.B) {
+	s, err := team.Open(b.Context(), filepath.Join(b.TempDir(), "keys.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	secret, k := create(b, s, "k", team.Limits{Budget: budget(1 << 60), Concurrent: 100, PerMinute: 1_000_000})
+	hash := sha256.Sum256([]byte(secret))
+	for i := 0; b.Loop(); i++ {
+		id := strconv.Itoa(i)
+		h := api.Hold{ID: id, Key: k.ID, Model: "m", Most: 100, At: time.Now()}
+		_, err := s.Key(b.Context(), hash)
+		for _, e := range []error{err, s.Admit(b.Context(), k.ID, id, time.Now().Add(time.Minute)), s.Reserve(b.Context(), h), s.Settle(b.Context(), h, api.Final{TotalTokens: 1, CostNano: 10}), s.Leave(b.Context(), id)} {
+			if e != nil {
+				b.Fatal(e)
+			}
+		}
+	}
 }
