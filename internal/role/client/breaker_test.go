@@ -3,9 +3,11 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
@@ -79,5 +81,46 @@ func TestJudge(t *testing.T) {
 		if got := judge(tt.ctx, tt.err); got != tt.want {
 			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
 		}
+	}
+}
+
+// TestChooseProxy: calls spread over proxies that serve the model and do not
+// keep failing; the others are a last resort, and none is tried twice.
+func TestChooseProxy(t *testing.T) {
+	c := &Client{sessions: map[*session]struct{}{}, breakers: map[[32]byte]*breaker{}, changed: make(chan struct{})}
+	var s [4]*session
+	for i := range s {
+		s[i] = &session{c: c, proxyKey: [32]byte{byte(i)}}
+		c.sessions[s[i]] = struct{}{}
+	}
+	s[2].offer.Store(&offer{{ID: "other", Workers: []api.Worker{{}}}})
+	c.breakers[s[3].proxyKey] = &breaker{failures: breakAfter, until: time.Now().Add(time.Hour)}
+	s[0].offer.Store(&offer{{ID: "m", Workers: []api.Worker{{}}}}) // s[1] was not asked yet
+	tried := map[*session]bool{}
+	choose := func(want ...*session) *session {
+		t.Helper()
+		got, more, err := c.session(t.Context(), time.Now().Add(time.Second), "m", tried)
+		if err != nil || !slices.Contains(want, got) || more != (len(tried) < len(s)-1) {
+			t.Fatalf("%v, %v, %v", got, more, err)
+		}
+		return got
+	}
+	count := map[*session]int{}
+	for range 10 {
+		count[choose(s[0], s[1])]++
+	}
+	if count[s[0]] != 5 || count[s[1]] != 5 {
+		t.Errorf("idle proxies got %d and %d calls of 10", count[s[0]], count[s[1]])
+	}
+	s[0].active.Add(1)
+	choose(s[1])
+	choose(s[1])
+	s[1].active.Add(2)
+	tried[choose(s[0])] = true
+	tried[choose(s[1])] = true
+	tried[choose(s[2])] = true // it may have a worker by now
+	tried[choose(s[3])] = true
+	if _, _, err := c.session(t.Context(), time.Now().Add(time.Second), "m", tried); err != errAllTried {
+		t.Error(err)
 	}
 }
