@@ -3,7 +3,7 @@
 # make fuzz    each fuzz target for FUZZTIME (default 20s)
 # make bench   benchmarks, ratios side by side in one run, short form;
 #              make bench-full takes a quiet machine and half an hour
-# make soak-short  two minutes of load while processes are killed, and make soak
+# make soak-short  two minutes of load while processes are killed, half a one of overload; make soak
 #              20,000 requests; SEED=n gives another order of kills
 FUZZTIME ?= 20s
 GO ?= go
@@ -29,7 +29,7 @@ bench-full:
 	./tools/bench.sh full
 
 soak-short:
-	cd e2e && COCOON_SOAK=2m COCOON_SOAK_SEED=$(SEED) $(GO) test ./up -run TestChaos -count=1 -v -timeout 20m
+	cd e2e && COCOON_SOAK=2m COCOON_SOAK_SEED=$(SEED) $(GO) test ./up -run 'TestChaos$$|TestOverload' -count=1 -v -timeout 20m
 
 soak:
-	cd e2e && COCOON_SOAK=20000 COCOON_SOAK_SEED=$(SEED) $(GO) test ./up -run TestChaos -count=1 -v -timeout 4h
+	cd e2e && COCOON_SOAK=20000 COCOON_SOAK_SEED=$(SEED) $(GO) test ./up -run 'TestChaos$$|TestOverload' -count=1 -v -timeout 4h

@@ -38,12 +38,15 @@ func TestOverload(t *testing.T) {
 		tokens  = 20
 		places  = 8
 		callers = 10 * places
-		length  = 6 * time.Second
 		// As many wait as run, and a call that runs takes tokens × pace: half a
 		// second, were there nothing else on the machine.
 		bound  = 10 * time.Second
 		memory = 200 << 20
 	)
+	length := 6 * time.Second
+	if os.Getenv("COCOON_SOAK") != "" {
+		length = 30 * time.Second
+	}
 	e := &enginetest.StandIn{Pace: 10 * time.Millisecond}
 	n := up(t, t.TempDir(), append(startEngine(t, e), "--workers", "2", "--max-calls", strconv.Itoa(places))...)
 	var mu sync.Mutex
