@@ -311,7 +311,7 @@ func (b *Bot) compose(lang string, rq *assist.ComposeRequest) taskFunc {
 			return nil, err
 		}
 		out := &result{text: r.Result, answer: r.Answer, lost: r.EntitiesLost, markup: copyButton(r.Result)}
-		if r.Diff == nil || units(rq.Text.Text) > 1500 {
+		if r.Diff == nil || r.Fallback || units(rq.Text.Text) > 1500 {
 			return out, nil
 		}
 		var t builder

@@ -611,10 +611,11 @@ func verdict(lang string, p *assist.Proof) string {
 			s = append(s, say(lang, "verified", "{verdict}", clip(p.Verdict, 60)))
 		}
 	}
-	switch p.Sealed {
-	case "worker":
+	switch { // what a simulated machine unsealed, its owner could read
+	case p.Simulated:
+	case p.Sealed == "worker":
 		s = append(s, say(lang, "sealedWorker"))
-	case "proxy":
+	case p.Sealed == "proxy":
 		s = append(s, say(lang, "sealedProxy"))
 	}
 	return strings.Join(s, " ")

@@ -225,7 +225,7 @@ func TestPrivateChat(t *testing.T) {
 	}
 	say("/receipt")
 	c = w.said(7, "00ff00ff")
-	if !strings.Contains(c.Text(), "SIMULATED") || !strings.Contains(c.Text(), "0.0000015 GRAM") || strings.Contains(c.Text(), "proved by its hardware") {
+	if !strings.Contains(c.Text(), "SIMULATED") || !strings.Contains(c.Text(), "0.0000015 GRAM") || strings.Contains(c.Text(), "proved by its hardware") || strings.Contains(c.Text(), "nobody") {
 		t.Errorf("receipt: %s", c.Text())
 	}
 	say("/translate ru Hello my friend")
