@@ -3,6 +3,7 @@
 package node
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/audit"
+	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 	"github.com/cocoon-network/cocoon/receipt"
@@ -87,6 +89,69 @@ func TestAuditFaults(t *testing.T) {
 	sets := func(all ...audit.LoggedSet) func(string, any) error {
 		return answer(map[string]any{"sets?first=0": all, fmt.Sprintf("sets?first=%d", all[len(all)-1].Index+1): []audit.LoggedSet{}})
 	}
-	fails("two versions", "", "", func(s *Scorecard) { s.auditSets(sets(set(1, 1), set(2, 2))) })
-	fails("two sets of one version", "sets", "two sets of version 1", func(s *Scorecard) { s.auditSets(sets(set(1, 1), set(1, 2))) })
+	fails("two versions", "", "", func(s *Scorecard) { s.auditSets(bindings.AnchorStorage{}, sets(set(1, 1), set(2, 2))) })
+	fails("two sets of one version", "sets", "two sets of version 1", func(s *Scorecard) { s.auditSets(bindings.AnchorStorage{}, sets(set(1, 1), set(1, 2))) })
+
+	contract := cocoon.Address{Hash: [32]byte{1}}
+	fails("settled", "", "", func(s *Scorecard) { s.auditSettled(contract, settled{7, 6, 7, 6}, nil, 7, 7) })
+	fails("charged more than receipts say", "settled", "8 tokens were charged", func(s *Scorecard) { s.auditSettled(contract, settled{8, 6, 8, 6}, nil, 7, 7) })
+	fails("paid more than receipts say", "settled", "8 tokens were paid", func(s *Scorecard) { s.auditSettled(contract, settled{7, 8, 7, 8}, nil, 7, 7) })
+	fails("settled a moment ago", "", "", func(s *Scorecard) { s.auditSettled(contract, settled{8, 8, 7, 7}, nil, 7, 7) })
+	told := func(from byte, at int64, m bindings.Message) access.Transaction {
+		body, err := bindings.EncodeMessage(1, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return access.Transaction{Success: true, Time: time.Unix(at, 0), In: &access.Message{Source: cocoon.Address{Hash: [32]byte{from}}, Body: body}}
+	}
+	got := settledBy([]access.Transaction{
+		told(1, 1, &bindings.ClientRequest{Tokens: 5}), told(1, 9, &bindings.ClientRequest{Tokens: 8}), told(2, 1, &bindings.ClientRequest{Tokens: 2}),
+		told(3, 9, &bindings.WorkerRequest{Tokens: 4}),
+	}, time.Unix(5, 0))
+	if want := (settled{charged: 10, oldCharged: 7, paid: 4}); got != want {
+		t.Errorf("settled %+v, want %+v", got, want)
+	}
+	fails("a set that is not in the anchored log", "sets", "not in the anchored log", func(s *Scorecard) {
+		s.auditSets(bindings.AnchorStorage{Size: 9}, sets(set(1, 1)))
+	})
+}
+
+// signerOf signs anchors in tests.
+type signerOf struct{ ed25519.PrivateKey }
+
+func (s signerOf) SignHash(h [32]byte) ([]byte, error) { return ed25519.Sign(s.PrivateKey, h[:]), nil }
+
+// TestAuditHistory: every anchor since the first is held against the log.
+func TestAuditHistory(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	public := receipt.Hash(key.Public().(ed25519.PublicKey))
+	epochs := []audit.Epoch{{Number: 1, Size: 1, Log: receipt.Hash{1}}, {Number: 2, Size: 2, Previous: receipt.Hash{1}, Log: receipt.Hash{2}}}
+	tx := func(e audit.Epoch) access.Transaction {
+		body, err := bindings.SignAnchor(signerOf{key}, bindings.AnchorStep{Epoch: e.Number, Size: e.Size, PreviousLog: e.Previous, Roots: bindings.AnchorRoots{Log: e.Log}}, 1, cocoon.Address{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return access.Transaction{Success: true, In: &access.Message{Body: body}}
+	}
+	failed := tx(epochs[0])
+	failed.Success = false
+	other := epochs[0]
+	other.Log = receipt.Hash{9}
+	for name, c := range map[string]struct {
+		all    []access.Transaction
+		newest uint32
+		want   string
+	}{
+		"all":             {[]access.Transaction{tx(epochs[0]), failed, tx(epochs[1])}, 2, ""},
+		"rewritten":       {[]access.Transaction{tx(other), tx(epochs[1])}, 2, "forked log: epoch 1"},
+		"one left out":    {[]access.Transaction{tx(epochs[1])}, 2, "epoch 2 was anchored where"},
+		"one never taken": {[]access.Transaction{tx(epochs[0]), failed}, 2, "1 epochs were anchored"},
+	} {
+		s := &Scorecard{}
+		s.auditHistory(c.all, nil, public, c.newest, epochs)
+		f := s.Failed()
+		if c.want == "" && f != nil || c.want != "" && (f == nil || !strings.Contains(f.Detail, c.want)) {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
 }

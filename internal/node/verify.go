@@ -50,6 +50,8 @@ type Scorecard struct {
 	Verdict string           `json:"verdict"` // the kind of evidence; "refused" if an enforced factor failed
 	Level   int              `json:"level"`
 	Factors []VerifiedFactor `json:"factors"`
+	// Proofs are what a disagreement of an audit is shown by.
+	Proofs map[string]any `json:"proofs,omitempty"`
 }
 
 // VerifiedFactor is one line of a Scorecard.
