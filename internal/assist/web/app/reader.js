@@ -35,7 +35,7 @@ function draw(mark) {
       back ? T("button", { type: "button", class: "link", id: "back", onclick: () => { back?.focus(); back?.scrollIntoView({ block: "center" }); } }, "backToAnswer") : null),
     first > 0 ? more("earlier", Math.max(0, first - page)) : "",
     h("ol", { class: "messages", tabindex: "0", "data-l": "reader", "aria-label": t("reader") }, shown.map((m) => h("li", { id: "m-" + m.id, tabindex: "-1", class: m.id === mark ? "marked" : null },
-      h("div", { class: "meta" }, h("span", { class: "from", dir: "auto" }, who(m)), m.ts ? h("time", { datetime: new Date(m.ts * 1000).toISOString() }, date(m.ts)) : null,
+      h("div", { class: "meta" }, h("span", { class: "from", dir: "auto" }, who(m)), m.ts ? h("time", { datetime: new Date(m.ts * 1000).toISOString() }, date(m.ts)) : null, h("span", {}, "#" + m.id),
         onFrom ? T("button", { type: "button", class: "link small", onclick: () => onFrom(m.id) }, "fromHere") : null),
       h("p", { dir: "auto" }, m.text)))),
     first + page < list.length ? more("later", Math.min(list.length - page, first + page)) : "");

@@ -162,6 +162,7 @@ export function build(panel) {
       return h("article", { class: "card", "aria-label": t("hits") }, T("h3", {}, "hits"), T("p", { class: "soft" }, "hitsLocal", { n: found.length }),
         h("ol", { class: "hits" }, found.slice(0, shown).map((m) => hit(m, q))));
     }
+    if (mask()) throw new Error("noMask");
     const ask = how.value === "ask", rq = { query: q, chats: [state.chat.key] };
     const a = ask ? await stream("ask", { ...rq, to: document.documentElement.lang }, drafting(draw), signal) : await call("POST", "search", { ...rq, n: 20 }, signal);
     const byID = new Map(state.chat.messages.map((m) => [String(m.id), m]));
