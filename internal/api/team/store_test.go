@@ -438,21 +438,16 @@ func TestClaims(t *testing.T) {
 			t.Fatal(err)
 		}
 		// What is kept for a key is bounded.
-		for i := range 17 {
-			c := api.Claim{ID: [32]byte{3, byte(i)}, Key: k.ID, Now: now, Until: now.Add(time.Minute)}
-			_, err := stores[0].Claim(t.Context(), c)
-			if i == 16 {
-				if codeOf(err) != openai.CodeRateLimited {
-					t.Errorf("%d answers of 4 MiB: %v", i, err)
-				}
-				break
-			}
-			if err != nil {
-				t.Fatal(i, err)
-			}
-			if err := stores[0].Keep(t.Context(), c.ID, make([]byte, 4<<20), now.Add(time.Minute)); err != nil {
-				t.Fatal(err)
-			}
+		full := api.Claim{ID: [32]byte{3}, Key: k.ID, Now: now, Until: now.Add(time.Minute)}
+		if _, err := stores[0].Claim(t.Context(), full); err != nil {
+			t.Fatal(err)
+		}
+		if err := stores[0].Keep(t.Context(), full.ID, make([]byte, api.MaxAnswerBytes), now.Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		full.ID[1]++
+		if _, err := stores[1].Claim(t.Context(), full); codeOf(err) != openai.CodeRateLimited {
+			t.Errorf("beyond what is kept for a key: %v", err)
 		}
 	})
 }
