@@ -134,13 +134,17 @@ export function build(panel) {
   onSubmit(indexForm, work(indexForm, indexOut, async (signal, draw) => {
     if (mask()) throw new Error("noMask"); // embeddings are made of the text as it is
     const { key, messages } = state.chat;
-    let done = 0, last;
+    let done = 0, last, cost = 0, calls = 0;
+    const receipts = [];
     for (const part of batches(messages, most)) {
       draw(T("p", { class: "working" }, "indexing", { n: done, all: messages.length }));
       last = await patient("index", { chat: key, messages: part }, signal);
       done += part.length;
+      cost += last.cost_nano;
+      calls += last.calls;
+      receipts.push(...last.receipts);
     }
-    return [T("p", { class: "note" }, "indexed", { n: done, all: last.total }), proved("index", last)];
+    return [T("p", { class: "note" }, "indexed", { n: done, all: last.total }), proved("index", { ...last, cost_nano: cost, calls, receipts })];
   }));
   const forget = work(indexForm, indexOut, async (signal) => {
     const r = await call("POST", "index", { chat: state.chat.key, forget: true }, signal);
