@@ -167,6 +167,8 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	log.Info("gateway listens", "addr", ln.Addr())
+	// Room for those who are refused, and for connections that idle.
+	ln = newBounded(ln, max(1024, 8*c.Runtime.MaxCalls))
 	srv := api.Server(gw, log)
 	// The connections to proxies outlive the gateway's last call.
 	serving, over := context.WithCancel(context.WithoutCancel(ctx))

@@ -81,3 +81,48 @@ func (l *Listeners) Listen(name, addr string) (net.Listener, error) {
 	}
 	return ln, nil
 }
+
+// bounded is a listener that has at most so many connections open at one time:
+// more wait in the system's queue, where they take none of our memory.
+type bounded struct {
+	net.Listener
+	places chan struct{}
+	ended  chan struct{}
+	once   sync.Once
+}
+
+func newBounded(ln net.Listener, most int) *bounded {
+	return &bounded{Listener: ln, places: make(chan struct{}, most), ended: make(chan struct{})}
+}
+
+// Accept implements net.Listener.
+func (l *bounded) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.ended:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	return &boundedConn{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+// Close implements net.Listener.
+func (l *bounded) Close() error {
+	l.once.Do(func() { close(l.ended) })
+	return l.Listener.Close()
+}
+
+type boundedConn struct {
+	net.Conn
+	leave func()
+}
+
+// Close implements net.Conn.
+func (c *boundedConn) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
