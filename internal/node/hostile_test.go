@@ -201,7 +201,8 @@ func TestWorkerThatLies(t *testing.T) {
 				}
 				r := n.ask(t.Context(), stream, 20, 0)
 				n.timeout = 0
-				if c.fault == enginetest.Hang && !strings.Contains(r.err, "engine did not begin") {
+				// On a busy machine the proxy's own limit, a little later, wins.
+				if c.fault == enginetest.Hang && !strings.Contains(r.err, "engine did not begin") && !strings.Contains(r.err, "did not answer in time") {
 					t.Errorf("stream=%v: the error is %q", stream, r.err)
 				}
 				if r.done && r.err == "" && c.fault != enginetest.NoDone {
