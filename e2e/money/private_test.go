@@ -2,6 +2,7 @@ package money_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -55,10 +56,12 @@ func TestPrivateNetwork(t *testing.T) {
 	// Every address of the page is one of this machine.
 	ports := map[string]string{}
 	text := regexp.MustCompile(`(10\.0\.0\.\d|127\.0\.0\.1):\d+`).ReplaceAllStringFunc(string(page), func(addr string) string {
-		if ports[addr] == "" {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
+		// Below the ports that the system gives out by itself: one of those may
+		// be taken by anybody until its process listens.
+		for ports[addr] == "" {
+			ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15_000+rand.IntN(15_000)))
 			if err != nil {
-				t.Fatal(err)
+				continue
 			}
 			defer ln.Close()
 			ports[addr] = ln.Addr().String()
