@@ -55,6 +55,7 @@ func TestPrivateNetwork(t *testing.T) {
 	}
 	// Every address of the page is one of this machine.
 	ports := map[string]string{}
+	var held []net.Listener // until all are chosen, so that none is chosen twice
 	text := regexp.MustCompile(`(10\.0\.0\.\d|127\.0\.0\.1):\d+`).ReplaceAllStringFunc(string(page), func(addr string) string {
 		// Below the ports that the system gives out by itself: one of those may
 		// be taken by anybody until its process listens.
@@ -63,11 +64,15 @@ func TestPrivateNetwork(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			defer ln.Close()
+			held = append(held, ln)
 			ports[addr] = ln.Addr().String()
 		}
 		return ports[addr]
 	})
+
+	for _, ln := range held {
+		ln.Close()
+	}
 
 	said := map[string]string{} // by machine, what its blocks printed
 	blocks := regexp.MustCompile("(?ms)^```sh (\\w+)\n(.*?)^```$").FindAllStringSubmatch(text, -1)
