@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/bench/engine"
 	"github.com/cocoon-network/cocoon/bench/load"
+	ports "github.com/cocoon-network/cocoon/internal/engine"
 )
 
 // Kind is a way from the load to the engine.
@@ -144,12 +144,8 @@ func (t *Topology) PSS() (map[string]int64, error) {
 
 // FreeAddr returns a loopback address that nobody listens on now.
 func FreeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
+	port, err := ports.FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
 // peers starts three of nginx or haproxy.

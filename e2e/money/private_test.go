@@ -2,8 +2,6 @@ package money_test
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cocoon-network/cocoon/internal/engine"
 )
 
 // TestPrivateNetwork types what docs/private-network.md says, each block in the
@@ -55,24 +55,16 @@ func TestPrivateNetwork(t *testing.T) {
 	}
 	// Every address of the page is one of this machine.
 	ports := map[string]string{}
-	var held []net.Listener // until all are chosen, so that none is chosen twice
 	text := regexp.MustCompile(`(10\.0\.0\.\d|127\.0\.0\.1):\d+`).ReplaceAllStringFunc(string(page), func(addr string) string {
-		// Below the ports that the system gives out by itself: one of those may
-		// be taken by anybody until its process listens.
-		for ports[addr] == "" {
-			ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15_000+rand.IntN(15_000)))
+		if ports[addr] == "" {
+			port, err := engine.FreePort()
 			if err != nil {
-				continue
+				t.Fatal(err)
 			}
-			held = append(held, ln)
-			ports[addr] = ln.Addr().String()
+			ports[addr] = fmt.Sprintf("127.0.0.1:%d", port)
 		}
 		return ports[addr]
 	})
-
-	for _, ln := range held {
-		ln.Close()
-	}
 
 	said := map[string]string{} // by machine, what its blocks printed
 	blocks := regexp.MustCompile("(?ms)^```sh (\\w+)\n(.*?)^```$").FindAllStringSubmatch(text, -1)

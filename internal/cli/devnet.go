@@ -22,6 +22,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/devnet"
 	"github.com/cocoon-network/cocoon/internal/chain/toncenter"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
+	"github.com/cocoon-network/cocoon/internal/node"
 )
 
 const devnetNotice = "SIMULATED: a development chain; its coins are worthless"
@@ -107,6 +108,13 @@ func (a *app) runDevnet(ctx context.Context, f devnetFlags) error {
 			return err
 		}
 		fund = append(fund, p)
+	}
+	ls, err := node.InheritListeners(a.getenv)
+	if err != nil {
+		return err
+	}
+	if f.cfg.Listener, err = ls.Inherited(node.ChainSocket); err != nil {
+		return err
 	}
 	f.cfg.Dir, f.cfg.Logger = a.devnetDir(), log
 	chain, err := devnet.Open(f.cfg)

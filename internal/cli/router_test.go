@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cocoon-network/cocoon/internal/engine"
 	"github.com/cocoon-network/cocoon/internal/tee/router"
 )
 
@@ -17,23 +18,23 @@ import (
 // other, with the reference's flags: what a role says comes back to another.
 func TestRouterCommand(t *testing.T) {
 	s := newShell(t)
-	free := func() (net.Listener, string) {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	free := func() string {
+		port, err := engine.FreePort()
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, port, err := net.SplitHostPort(ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ln, port
+		return strconv.Itoa(port)
 	}
-	inner, innerPort := free()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer inner.Close()
-	socksLn, socks := free()
-	reverseLn, reverse := free()
-	socksLn.Close()
-	reverseLn.Close()
+	_, innerPort, err := net.SplitHostPort(inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	socks, reverse := free(), free()
 
 	ctx, cancel := context.WithCancel(t.Context())
 	out, stdout := io.Pipe()

@@ -331,12 +331,11 @@ func TestHelperEngine(t *testing.T) {
 // none of our secrets, and ends with us.
 func TestProcess(t *testing.T) {
 	t.Setenv("COCOON_ENGINE_KEY", "secret")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := engine.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	proc := func(name, addr string) *engine.Process {
 		return &engine.Process{Name: name, Args: []string{os.Args[0], "-test.run=^TestHelperEngine$"}, Env: []string{helperAddr + "=" + addr}}
 	}

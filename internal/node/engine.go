@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -147,7 +146,7 @@ func (e *engines) launch(c *Config, k engine.Known) ([]engine.Source, error) {
 	n, gpus := max(r.EngineInstances, 1), max(r.EngineGPUs, 1)
 	var out []engine.Source
 	for i := range n {
-		port, err := freePort()
+		port, err := engine.FreePort()
 		if err != nil {
 			return nil, err
 		}
@@ -175,16 +174,6 @@ func (e *engines) launch(c *Config, k engine.Known) ([]engine.Source, error) {
 		out = append(out, s)
 	}
 	return out, nil
-}
-
-// freePort is a port of loopback that nobody listens on.
-func freePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
 // serve checks the model, runs the engines and the worker on them. The engines

@@ -57,23 +57,29 @@ func InheritListeners(getenv func(string) string) (*Listeners, error) {
 	return l, nil
 }
 
-// Listen returns the inherited socket of that name, or opens addr.
-func (l *Listeners) Listen(name, addr string) (net.Listener, error) {
+// Inherited returns the socket of that name that was handed over, nil if there
+// is none.
+func (l *Listeners) Inherited(name string) (net.Listener, error) {
 	l.mu.Lock()
 	f := l.inherited[name]
 	delete(l.inherited, name)
 	given := l.given[name]
 	l.mu.Unlock()
-	if given != nil {
+	if given != nil || f == nil {
 		return given, nil
 	}
-	if f != nil {
-		defer f.Close()
-		ln, err := net.FileListener(f)
-		if err != nil {
-			return nil, fmt.Errorf("inherited socket %q: %w", name, err)
-		}
-		return ln, nil
+	defer f.Close()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("inherited socket %q: %w", name, err)
+	}
+	return ln, nil
+}
+
+// Listen returns the inherited socket of that name, or opens addr.
+func (l *Listeners) Listen(name, addr string) (net.Listener, error) {
+	if ln, err := l.Inherited(name); ln != nil || err != nil {
+		return ln, err
 	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {

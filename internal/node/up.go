@@ -26,6 +26,7 @@ import (
 	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/contracts"
 	"github.com/cocoon-network/cocoon/internal/api"
+	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/devnet"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
@@ -161,25 +162,27 @@ func (n *network) openSockets() (proxies, workers []*child, client *child, err e
 	return proxies, workers, client, err
 }
 
+// ChainSocket names the socket of the development chain's liteserver.
+const ChainSocket = "liteserver"
+
 // chainChild is the process of the development chain. Its address is chosen
 // once and kept, since clients of the chain keep it too.
 func (n *network) chainChild() (*child, error) {
+	c := n.child("chain", "chain")
 	addrFile := n.path("devnet.addr")
 	b, err := readSmall(addrFile)
-	addr := strings.TrimSpace(string(b))
 	if err == nil {
-		var ln net.Listener
-		if ln, err = net.Listen("tcp", addr); err == nil {
-			err = ln.Close()
-		}
+		err = c.open(ChainSocket, strings.TrimSpace(string(b)))
 	}
 	if err != nil {
-		ln, lerr := net.Listen("tcp", "127.0.0.1:0")
-		if lerr != nil {
-			return nil, lerr
+		if err := c.open(ChainSocket, "127.0.0.1:0"); err != nil {
+			return nil, err
 		}
-		addr = ln.Addr().String()
-		if err := errors.Join(ln.Close(), writeFile(addrFile, []byte(addr+"\n"), 0o600)); err != nil {
+		// Nobody should try the old address, where a stranger may listen now.
+		if err := os.Remove(devnet.GlobalConfigPath(n.path("devnet"))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err := writeFile(addrFile, []byte(c.addr(ChainSocket)+"\n"), 0o600); err != nil {
 			return nil, err
 		}
 	}
@@ -191,8 +194,7 @@ func (n *network) chainChild() (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := n.child("chain", "chain")
-	c.args = []string{"devnet", "--dir", n.cfg.Dir, "--listen", addr}
+	c.args = []string{"devnet", "--dir", n.cfg.Dir}
 	if _, err := os.Stat(n.path("root")); errors.Is(err, fs.ErrNotExist) {
 		c.args = append(c.args, "--fund", owner.String()+"="+operatorFunds.Decimal())
 	}
@@ -474,24 +476,25 @@ func (n *network) stopChildren(children []*child) {
 func (n *network) awaitChain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("the development chain did not start within %v; %s says why", readyLimit, n.path("logs", "chain.log")))
 	defer cancel()
-	for {
+	// Its socket is open before it runs: only an answer says that it does.
+	answers := func() bool {
 		b, err := readSmall(devnet.GlobalConfigPath(n.path("devnet")))
-		if err == nil {
-			addr, rerr := readSmall(n.path("devnet.addr"))
-			var c net.Conn
-			if err = rerr; err == nil {
-				c, err = net.Dial("tcp", strings.TrimSpace(string(addr)))
-			}
-			if err == nil && len(b) > 0 {
-				return c.Close()
-			}
+		if err != nil {
+			return false
 		}
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		c, err := access.Open(ctx, access.Config{GlobalConfig: b})
+		return err == nil && c.Close() == nil
+	}
+	for !answers() {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	return nil
 }
 
 // settle puts on chain what is owed, so that totals can be compared. A

@@ -47,6 +47,9 @@ type Config struct {
 	// Listen is the liteserver's TCP address; empty means 127.0.0.1:0. Port 0
 	// is the one used last if it is free, or else any.
 	Listen string
+	// Listener is a socket that is open already and wins over Listen. The chain
+	// takes it over.
+	Listener net.Listener
 	// GlobalID is the network's global id; 0 means DefaultGlobalID. A
 	// directory keeps the one it was created with.
 	GlobalID int32
@@ -206,6 +209,9 @@ func (c *Chain) open() error {
 // listen binds the port. Clients that know the address from before find it
 // again where that is possible.
 func (c *Chain) listen() (net.Listener, error) {
+	if c.cfg.Listener != nil {
+		return c.cfg.Listener, nil
+	}
 	if host, port, err := net.SplitHostPort(c.cfg.Listen); err == nil && port == "0" {
 		if last := lastPort(c.cfg.Dir); last != 0 {
 			if ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(last))); err == nil {
