@@ -51,7 +51,7 @@ that a caller puts into a search index: those are kept here, encrypted.
 Without --keys everyone who reaches the port may spend the owner's money, so it
 listens on this machine only. With --keys, a file of API keys, one a line,
 callers send one as "Authorization: Bearer KEY". OPENAI_API_KEY is sent to the
-upstream.
+upstream; for a network in --dir that asks for keys, one is made without it.
 
 When it answers, a line "assist http://HOST:PORT" is printed.`,
 		Example: `  cocoon assist
@@ -72,7 +72,11 @@ When it answers, a line "assist http://HOST:PORT" is printed.`,
 			if g.simulated {
 				a.progress("SIMULATED network: no hardware protects what you send")
 			}
-			h, err := a.assistHandler(&f, g.base)
+			key, err := a.upstreamKey(cmd.Context(), f.upstream, "assist")
+			if err != nil {
+				return err
+			}
+			h, err := a.assistHandler(&f, g.base, key)
 			if err != nil {
 				return err
 			}
@@ -114,10 +118,19 @@ func (f *assistFlags) open() (net.Listener, error) {
 	return ln, nil
 }
 
+// upstreamKey is the API key for an endpoint: OPENAI_API_KEY, or for the network
+// in --dir a key of the program's own.
+func (a *app) upstreamKey(ctx context.Context, upstream, name string) (string, error) {
+	if k := a.getenv(apiKeyVariable); k != "" || upstream != "" || a.getenv("OPENAI_BASE_URL") != "" {
+		return k, nil
+	}
+	return a.ownKey(ctx, name)
+}
+
 // assistHandler makes the server of the tasks on an OpenAI endpoint.
-func (a *app) assistHandler(f *assistFlags, base string) (*web.Server, error) {
+func (a *app) assistHandler(f *assistFlags, base, key string) (*web.Server, error) {
 	cfg := web.Config{
-		Endpoint:  &assist.Endpoint{Base: base, Model: f.model, EmbedModel: f.embedModel, APIKey: a.getenv("OPENAI_API_KEY")},
+		Endpoint:  &assist.Endpoint{Base: base, Model: f.model, EmbedModel: f.embedModel, APIKey: key},
 		Logger:    slog.New(slog.NewTextHandler(a.env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Hosts:     f.hosts,
 		IndexDir:  cmp.Or(f.index, filepath.Join(a.dir, "assist")),

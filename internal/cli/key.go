@@ -4,13 +4,17 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -109,6 +113,88 @@ func (l *limitFlags) apply(cmd *cobra.Command, to *team.Limits) error {
 		}
 	}
 	return nil
+}
+
+// ownKey is the API key of a program that runs beside the network in --dir, if
+// its gateway asks for keys: made in the gateway's store under the program's
+// name and kept in DIR/keys, mode 0600. It is empty where none is wanted.
+func (a *app) ownKey(ctx context.Context, name string) (string, error) {
+	c, err := node.Load("client", filepath.Join(a.dir, "client.toml"), a.env.Environ)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil // not a network of ours: whoever runs it says what it wants
+	}
+	if err != nil {
+		return "", err
+	}
+	if !c.Runtime.RequireKeys {
+		return "", nil
+	}
+	location, err := c.KeyStore()
+	if err != nil {
+		return "", err
+	}
+	s, err := team.Open(ctx, location)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	path := filepath.Join(a.dir, "keys", name+".key")
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if secret := strings.TrimSpace(string(b)); secret != "" {
+		k, err := s.Key(ctx, sha256.Sum256([]byte(secret)))
+		switch {
+		case err == nil && k.Disabled:
+			return "", fmt.Errorf("the API key %q in %s is disabled: `cocoon key enable %s`", k.Name, path, k.Name)
+		case err == nil:
+			return secret, nil
+		case !errors.Is(err, api.ErrNoKey):
+			return "", err
+		}
+	}
+	// A name whose secret was lost stays taken.
+	all, err := s.Keys(ctx)
+	if err != nil {
+		return "", err
+	}
+	free := name
+	for n := 2; slices.ContainsFunc(all, func(k *api.Key) bool { return k.Name == free }); n++ {
+		free = fmt.Sprintf("%s-%d", name, n)
+	}
+	secret, _, err := s.Create(ctx, free, team.Limits{})
+	if err != nil {
+		return "", err
+	}
+	if err := writeSecret(path, secret); err != nil {
+		return "", fmt.Errorf("the API key %q cannot be kept: %w", free, err)
+	}
+	a.progress("made the API key %q for it, kept in %s; `cocoon usage` shows what it uses, `cocoon key set %s --budget` bounds it", free, path, free)
+	return secret, nil
+}
+
+// writeSecret writes a line that only its owner may read, whole or not at all.
+func writeSecret(path, secret string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone after the rename
+	_, err = f.WriteString(secret + "\n")
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
 }
 
 func (a *app) keyCreateCommand(f *keyFlags) *cobra.Command {

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,6 +63,36 @@ func TestKeyCommands(t *testing.T) {
 		{"usage --from yesterday", exitUsage, "yesterday"},
 	} {
 		s.fails(s.run(append(strings.Fields(c.args), "--config", config)...), c.code, c.say)
+	}
+	for _, want := range []string{"bot", "bot", "bot-2"} { // a key is made once; a lost one is not found again
+		a := &app{env: Env{Stderr: io.Discard}, dir: filepath.Join(s.dir, "state")}
+		if want == "bot-2" {
+			if err := os.WriteFile(filepath.Join(a.dir, "keys", "bot.key"), []byte("ck-lost\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := os.WriteFile(filepath.Join(a.dir, "client.toml"), []byte("role = \"client\"\n[runtime]\nrequire_keys = true\ndir = \""+a.dir+"\"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		key, err := a.ownKey(t.Context(), "bot")
+		if err != nil || !strings.HasPrefix(key, "ck-") {
+			t.Fatalf("%q %v", key, err)
+		}
+		info, err := os.Stat(filepath.Join(a.dir, "keys", "bot.key"))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v %v", info, err)
+		}
+		if got := s.run("key", "list", "--config", config, "--json"); strings.Count(got.stdout, `"name": "bot`) != strings.Count(want, "-")+1 || !strings.Contains(got.stdout, `"`+want+`"`) {
+			t.Errorf("%s: %s", want, got.stdout)
+		}
+	}
+	if got := s.run("key", "disable", "bot-2", "--config", config); got.code != exitOK {
+		t.Fatalf("%+v", got)
+	}
+	if _, err := (&app{env: Env{Stderr: io.Discard}, dir: filepath.Join(s.dir, "state")}).ownKey(t.Context(), "bot"); err == nil || !strings.Contains(err.Error(), "cocoon key enable bot-2") {
+		t.Errorf("a disabled key: %v", err)
+	}
+	if key, err := (&app{env: Env{Stderr: io.Discard}, dir: t.TempDir()}).ownKey(t.Context(), "bot"); key != "" || err != nil {
+		t.Errorf("no network: %q %v", key, err)
 	}
 	secret := s.file("secret.toml", "role = \"client\"\n[runtime]\nrequire_keys = true\nkey_store = \"postgres://u:canary@h/d\"\n", 0o600)
 	got := s.run("key", "list", "--config", secret)

@@ -115,7 +115,11 @@ func (a *app) runTelegram(ctx context.Context, f *telegramFlags) error {
 	if err != nil {
 		return err
 	}
-	endpoint := &assist.Endpoint{Base: g.base, Model: f.model, APIKey: a.getenv("OPENAI_API_KEY")}
+	key, err := a.upstreamKey(ctx, f.upstream, "telegram")
+	if err != nil {
+		return err
+	}
+	endpoint := &assist.Endpoint{Base: g.base, Model: f.model, APIKey: key}
 	info, err := endpoint.Info(ctx)
 	if err != nil {
 		return err

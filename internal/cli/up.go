@@ -4,13 +4,13 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cocoon-network/cocoon/internal/assist/web"
 	"github.com/cocoon-network/cocoon/internal/node"
 )
 
@@ -55,9 +55,6 @@ COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 			cfg.Executable = a.env.Executable
 			cfg.EngineKey = a.getenv(node.EngineKeyVariable)
 			cfg.Progress = a.progress
-			if f.listen != "" && cfg.RequireKeys {
-				return usageError{errors.New("--assist and --keys: the assistant has no API key of its own; start it by itself with `cocoon assist`")}
-			}
 			var ln net.Listener
 			if f.listen != "" {
 				f.perMinute = 600
@@ -76,7 +73,11 @@ COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 					Assist string `json:"assist,omitempty"`
 				}{State: s}
 				if ln != nil {
-					h, err := a.assistHandler(&f, s.Gateway+"/v1")
+					key, err := a.ownKey(ctx, "assist")
+					var h *web.Server
+					if err == nil {
+						h, err = a.assistHandler(&f, s.Gateway+"/v1", key)
+					}
 					if err != nil {
 						a.progress("%v", err)
 						cancel()
@@ -116,7 +117,7 @@ COCOON_ENGINE_KEY. With --model-path the workers check the model's files.`,
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:10000", "address of the OpenAI-compatible endpoint; with port 0 every port is chosen free")
 	cmd.Flags().StringVar(&f.listen, "assist", "", "serve the tasks of messaging and their web app too; =HOST:PORT to choose where")
 	cmd.Flags().Lookup("assist").NoOptDefVal = defaultAssist
-	cmd.Flags().BoolVar(&cfg.RequireKeys, "keys", false, "ask callers for API keys (see cocoon key)")
+	cmd.Flags().BoolVar(&cfg.RequireKeys, "keys", false, "ask callers for API keys (see cocoon key); --assist makes its own")
 	cmd.Flags().IntVar(&cfg.Workers, "workers", 1, "number of workers")
 	cmd.Flags().IntVar(&cfg.Proxies, "proxies", 1, "number of proxies: client and workers keep connections to all")
 	cmd.Flags().IntVar(&cfg.MaxCalls, "max-calls", 0, "calls that the endpoint runs at one time, as many more wait (default 256)")
