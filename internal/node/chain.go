@@ -126,7 +126,8 @@ func (c *chain) wallet(cfg *Config, owner cocoon.Address, log *slog.Logger) (*wa
 	})
 }
 
-// settling is what proxy, client and worker settle with.
+// settling is what proxy, client and worker settle with. Delays are reckoned by
+// the chain's time, since that is what contracts go by.
 func (c *chain) settling(cfg *Config, w *wallet.Wallet, log *slog.Logger) settle.Config {
-	return settle.Config{Chain: c.client, Wallet: w, Every: cfg.Runtime.every(), Log: log}
+	return settle.Config{Chain: c.client, Wallet: w, Every: cfg.Runtime.every(), Now: c.now, Log: log}
 }

@@ -160,6 +160,10 @@ type Runtime struct {
 	// itself; "" = nothing. TopUp is the size of one deposit; "" = the stake.
 	Budget string `toml:"budget"`
 	TopUp  string `toml:"top_up"`
+	// Stake is what a proxy keeps in its contract, in coins: a silent proxy's
+	// clients are refunded from it. "" = the least that the root contract asks
+	// for, "0" = none.
+	Stake string `toml:"stake"`
 	// MarkEvery is the least time between a proxy's marks on chain, in seconds;
 	// 0 = 45.
 	MarkEvery float64 `toml:"mark_every"`

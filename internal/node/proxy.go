@@ -364,10 +364,22 @@ func (h *proxyHost) retireOthers(ctx context.Context, current cocoon.Address) er
 }
 
 func (h *proxyHost) newSettler(terms *registry.Snapshot, l *ledger.Ledger, contract cocoon.Address, retire bool, idle func(cocoon.Address) bool) (*settle.Proxy, error) {
+	policy := settle.ProxyPolicy{MarkEvery: time.Duration(h.cfg.Runtime.MarkEvery * float64(time.Second))}
+	if !retire {
+		least := terms.Params.MinProxyStake
+		if policy.Stake = least; h.cfg.Runtime.Stake != "" {
+			var err error
+			if policy.Stake, err = amount("stake", h.cfg.Runtime.Stake); err != nil {
+				return nil, err
+			}
+		}
+		if policy.Stake < least {
+			h.log.Warn("the stake is below what the network asks of proxies", "stake", policy.Stake, "least", least)
+		}
+	}
 	s, err := settle.NewProxy(settle.ProxyConfig{
-		Config: h.chain.settling(h.cfg, h.wallet, h.log),
-		Policy: settle.ProxyPolicy{MarkEvery: time.Duration(h.cfg.Runtime.MarkEvery * float64(time.Second))},
-		Terms:  terms, Ledger: l, Signer: keySigner{h.key}, Key: h.key.Public(), Owner: h.owner, Contract: contract,
+		Config: h.chain.settling(h.cfg, h.wallet, h.log), Policy: policy,
+		Terms: terms, Ledger: l, Signer: keySigner{h.key}, Key: h.key.Public(), Owner: h.owner, Contract: contract,
 		Retire: retire, Idle: idle,
 	})
 	if err == nil {

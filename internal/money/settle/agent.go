@@ -37,8 +37,9 @@ type Config struct {
 	Wallet Wallet
 	// Every is the time between rounds; 0 = 5 s.
 	Every time.Duration
-	Now   func() time.Time // nil = time.Now
-	Log   *slog.Logger     // nil = none
+	// Now is the time that contracts go by; nil = time.Now.
+	Now func() time.Time
+	Log *slog.Logger // nil = none
 }
 
 // ErrNotFound says that the chain holds no such contract.
@@ -52,13 +53,16 @@ const (
 	// deliveryLimit is when a message that its receiver never saw is given up.
 	// The chain delivers within seconds.
 	deliveryLimit = 10 * time.Minute
-	// afterFailure is how long a contract that refused an action is left alone:
-	// each attempt costs gas.
+	// afterFailure is how long a contract that refused an action is left alone,
+	// as each attempt costs gas: twice as long after each further refusal, up to
+	// maxDoublings times.
 	afterFailure = 10 * time.Minute
+	maxDoublings = 7 // 21 hours
 )
 
-// ErrRefused says that contracts refused actions; the log has each.
-var ErrRefused = errors.New("contracts refused actions")
+// ErrRefused says that a contract refused an action; the gas is spent, the
+// money stays where it was.
+var ErrRefused = errors.New("refused on chain")
 
 // agent runs rounds for one party: it knows what of its wallet is on its way.
 type agent struct {
@@ -68,23 +72,27 @@ type agent struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	// follow is the account whose state tells what an action did, if that is
-	// not the receiver's own: an action is under way until what its receiver
-	// says has arrived there. Zero = none.
-	follow cocoon.Address
-
 	mu       sync.Mutex // held for a whole round
 	resumed  bool
 	walletLT uint64
 	flying   []flight
-	failed   map[cocoon.Address]time.Time // receivers that refused an action
+	failed   map[cocoon.Address]failure // by receiver of the action
 	failures int
+	refusal  string           // the last one, for people
 	departed []cocoon.Address // receivers of what has left the wallet since the last round
 	pending  []Action         // of the send whose fate is unknown
 	lost     []Action         // of sends that were never executed after all
 }
 
-// flight is a message on its way that an action gave rise to.
+// failure is what came of actions at a contract that refused them.
+type failure struct {
+	at    time.Time // of the last
+	times int       // in a row
+}
+
+// flight is a message on its way that an action gave rise to: the wallet's own,
+// and what a client or worker contract then asks of its proxy contract, which
+// may refuse it.
 type flight struct {
 	action cocoon.Address // receiver of the action
 	to     cocoon.Address // receiver of this message
@@ -94,7 +102,7 @@ type flight struct {
 }
 
 func newAgent(c Config) *agent {
-	a := &agent{chain: c.Chain, wallet: c.Wallet, every: c.Every, now: c.Now, log: c.Log, failed: map[cocoon.Address]time.Time{}}
+	a := &agent{chain: c.Chain, wallet: c.Wallet, every: c.Every, now: c.Now, log: c.Log, failed: map[cocoon.Address]failure{}}
 	if a.every == 0 {
 		a.every = 5 * time.Second
 	}
@@ -115,13 +123,18 @@ type party interface {
 	message(ctx context.Context, a Action) (*wallet.Message, error)
 }
 
-// run makes rounds until ctx ends. Errors of a round are logged; the next
-// round starts from what the chain says then, and comes sooner while something
-// is on its way: often the next step waits for it.
+// run makes rounds until ctx ends. Errors of a round are logged, once while
+// they stay the same; the next round starts from what the chain says then, and
+// comes sooner while something is on its way: often the next step waits for it.
 func (a *agent) run(ctx context.Context, p party) error {
+	told := ""
 	for {
 		busy, err := a.round(ctx, p)
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			told = ""
+		case ctx.Err() == nil && err.Error() != told:
+			told = err.Error()
 			a.log.Warn("settling round failed", "error", err)
 		}
 		pause := a.every
@@ -136,12 +149,18 @@ func (a *agent) run(ctx context.Context, p party) error {
 	}
 }
 
-// settled makes rounds until nothing is left to send and nothing is on its
-// way.
+// settleNow makes rounds until nothing is left to send and nothing is on its
+// way. Contracts that refused something are tried again: whoever asks wants it.
+func (a *agent) settleNow(ctx context.Context, p party) error {
+	a.mu.Lock()
+	clear(a.failed)
+	a.mu.Unlock()
+	return a.settled(ctx, p)
+}
+
 func (a *agent) settled(ctx context.Context, p party) error {
 	a.mu.Lock()
 	before := a.failures
-	clear(a.failed) // whoever asks for it wants another attempt
 	a.mu.Unlock()
 	for {
 		busy, err := a.round(ctx, p)
@@ -151,8 +170,11 @@ func (a *agent) settled(ctx context.Context, p party) error {
 		if !busy {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			if n := a.failures - before; n > 0 {
-				return fmt.Errorf("%w: %d", ErrRefused, n)
+			switch n := a.failures - before; {
+			case n > 1:
+				return fmt.Errorf("%w: %s; and %d more", ErrRefused, a.refusal, n-1)
+			case n == 1:
+				return fmt.Errorf("%w: %s", ErrRefused, a.refusal)
 			}
 			return nil
 		}
@@ -164,19 +186,21 @@ func (a *agent) settled(ctx context.Context, p party) error {
 	}
 }
 
-// perform sends one action on demand and waits until it is complete. It fails
-// with ErrRefused if the contract does not take it.
-func (a *agent) perform(ctx context.Context, p party, act Action) error {
+// perform sends one action on demand and waits until it is complete. The
+// action is chosen anew until it leaves: what it waits for may change what is
+// to be done. It fails with ErrRefused if the contract does not take it.
+func (a *agent) perform(ctx context.Context, p party, choose func(context.Context) (*Action, error)) error {
 	a.mu.Lock()
 	a.lost = nil // of earlier sends
 	a.mu.Unlock()
-	if err := a.settled(ctx, &errand{p, act, false}); err != nil {
+	e := &errand{party: p, agent: a, choose: choose}
+	if err := a.settled(ctx, e); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if slices.Contains(a.lost, act) {
-		return fmt.Errorf("%v was sent and never executed: %w", act, wallet.ErrExpired)
+	if slices.Contains(a.lost, e.action) {
+		return fmt.Errorf("%v was sent and never executed: %w", e.action, wallet.ErrExpired)
 	}
 	return nil
 }
@@ -184,19 +208,30 @@ func (a *agent) perform(ctx context.Context, p party, act Action) error {
 // errand is a party that has a single action in mind.
 type errand struct {
 	party
-	action Action
+	agent  *agent
+	choose func(context.Context) (*Action, error) // nil: none is needed
+	action Action                                 // as it was sent
+	tried  bool                                   // it was chosen before
 	sent   bool
 }
 
-func (e *errand) plan(context.Context) ([]Action, error) {
+func (e *errand) plan(ctx context.Context) ([]Action, error) {
 	if e.sent {
 		return nil, nil
 	}
-	return []Action{e.action}, nil
+	act, err := e.choose(ctx)
+	if act == nil || err != nil {
+		return nil, err
+	}
+	if !e.tried {
+		e.tried = true
+		delete(e.agent.failed, act.To) // whoever asks for it wants another attempt
+	}
+	return []Action{*act}, nil
 }
 
 func (e *errand) message(ctx context.Context, a Action) (*wallet.Message, error) {
-	e.sent = true // an error ends the errand as well
+	e.action, e.sent = a, true // an error ends the errand as well
 	return e.party.message(ctx, a)
 }
 
@@ -259,14 +294,13 @@ func (a *agent) round(ctx context.Context, p party) (busy bool, err error) {
 	if a.resumed = err == nil; errors.Is(err, wallet.ErrPending) {
 		a.pending = chosen
 	}
-	for _, act := range chosen {
-		if err == nil {
-			a.log.Info("sent", "action", act, "lt", sent.LT)
-		} else {
-			a.log.Warn("not sent", "action", act, "error", err)
-		}
+	if err != nil {
+		return true, fmt.Errorf("sending %v: %w", chosen, err)
 	}
-	return true, err
+	for _, act := range chosen {
+		a.log.Info("sent", "action", act, "lt", sent.LT)
+	}
+	return true, nil
 }
 
 // despite returns the actions for the contracts that could be observed: one
@@ -285,7 +319,7 @@ func (a *agent) despite(actions []Action, failed error) ([]Action, error) {
 // underWay reports whether an action at an account is not complete yet, or
 // failed a short time ago.
 func (a *agent) underWay(to cocoon.Address) bool {
-	if at, ok := a.failed[to]; ok && a.now().Sub(at) < afterFailure {
+	if f, ok := a.failed[to]; ok && a.now().Sub(f.at) < afterFailure<<min(f.times-1, maxDoublings) {
 		return true
 	}
 	return slices.ContainsFunc(a.flying, func(f flight) bool { return f.action == to })
@@ -321,15 +355,19 @@ func (a *agent) deliveries(ctx context.Context) error {
 		}
 		switch {
 		case tx != nil:
-			if tx.Computed && !tx.Success && f.to == f.action {
-				a.failed[f.action] = a.now()
-				a.failures++
-				a.log.Warn("a contract refused an action", "contract", f.to, "exit", tx.ExitCode, "meaning", bindings.ExitText(tx.ExitCode), "action", tx.ActionCode)
+			if tx.Computed && !tx.Success {
+				a.refused(f, tx)
+				continue
 			}
+			next := false
 			for _, m := range tx.Out {
-				if !m.External && m.Dest == a.follow && f.to != a.follow {
+				if f.to == f.action && asksProxy(m) {
 					queue = append(queue, flight{f.action, m.Dest, m.Hash, tx.LT, tx.Time})
+					next = true
 				}
+			}
+			if !next {
+				delete(a.failed, f.action)
 			}
 		case a.now().Sub(f.sent) > deliveryLimit:
 			a.log.Warn("a message was never seen at its receiver", "to", f.to, "sent", f.sent)
@@ -339,6 +377,35 @@ func (a *agent) deliveries(ctx context.Context) error {
 	}
 	a.flying = left
 	return nil
+}
+
+// refused notes that a contract did not take a message.
+func (a *agent) refused(f flight, tx *access.Transaction) {
+	a.failed[f.action] = failure{a.now(), a.failed[f.action].times + 1}
+	a.failures++
+	why := bindings.ExitText(tx.ExitCode)
+	if tx.ExitCode == 0 {
+		why = fmt.Sprintf("action code %d", tx.ActionCode)
+	}
+	a.refusal = fmt.Sprintf("contract %v: %s", f.to, why)
+	a.log.Warn("a contract refused an action", "contract", f.to, "for", f.action, "exit", tx.ExitCode, "meaning", why, "action", tx.ActionCode)
+}
+
+// asksProxy reports whether a contract's message is a client's or worker's
+// request to its proxy contract.
+func asksProxy(m access.Message) bool {
+	if m.External || m.Bounced || m.Body == nil {
+		return false
+	}
+	_, body, err := bindings.DecodeMessage(m.Body)
+	if err != nil {
+		return false
+	}
+	switch body.(type) {
+	case *bindings.ClientRequest, *bindings.WorkerRequest:
+		return true
+	}
+	return false
 }
 
 // recent returns the wallet's transactions since the last time, or at the

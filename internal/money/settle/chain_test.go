@@ -27,6 +27,9 @@ type memoryChain struct {
 	// births are the contracts that a StateInit deploys, by address.
 	births map[cocoon.Address]func() storage
 	stuck  bool // nothing is delivered
+	// refuse is the exit code of the proxy contract for every request of a
+	// client; 0 = none.
+	refuse int32
 }
 
 type storage interface{ Encode() ([]byte, error) }
@@ -176,6 +179,9 @@ func (c *memoryChain) proxy(s *bindings.ProxyStorage, in access.Message, m bindi
 		if m.Payload == nil {
 			return nil, 0
 		}
+		if c.refuse != 0 {
+			return nil, c.refuse
+		}
 		p := m.Payload
 		rest := in.Value
 		switch p.Kind {
@@ -184,8 +190,11 @@ func (c *memoryChain) proxy(s *bindings.ProxyStorage, in access.Message, m bindi
 		case bindings.PayloadRefundGranted:
 			out = append(out, post(m.Owner, p.Amount, bindings.Payout{}))
 		case bindings.PayloadRefundForced:
-			n := min(p.Amount, s.Stake)
-			s.Stake -= n
+			n := p.Amount
+			if s.State != bindings.Closed { // then the pool pays
+				n = min(n, s.Stake)
+				s.Stake -= n
+			}
 			out = append(out, post(m.Owner, n, bindings.Payout{}))
 		default:
 			return nil, 0

@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/channel"
-	"github.com/cocoon-network/cocoon/internal/money/coins"
 )
 
 // Views tells what a client or worker holds of its contracts; ledger.Views
@@ -52,8 +52,7 @@ type Client struct {
 
 	stateMu sync.Mutex
 	wanted  map[cocoon.Address]cocoon.Address // client contract → proxy contract
-	leaving map[cocoon.Address]bool
-	changed chan struct{} // closed and replaced after each round
+	changed chan struct{}                     // closed and replaced after each round
 }
 
 type clientInfo struct {
@@ -70,7 +69,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	}
 	return &Client{
 		cfg: c, agent: newAgent(c.Config), outdated: map[cocoon.Address]time.Time{}, infos: map[cocoon.Address]clientInfo{},
-		wanted: map[cocoon.Address]cocoon.Address{}, leaving: map[cocoon.Address]bool{}, changed: make(chan struct{}),
+		wanted: map[cocoon.Address]cocoon.Address{}, changed: make(chan struct{}),
 	}, nil
 }
 
@@ -78,7 +77,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 func (c *Client) Run(ctx context.Context) error { return c.run(ctx, c) }
 
 // Settle submits every signed payment and returns when the chain has them.
-func (c *Client) Settle(ctx context.Context) error { return c.settled(ctx, hurriedClient{c}) }
+func (c *Client) Settle(ctx context.Context) error { return c.settleNow(ctx, hurriedClient{c}) }
 
 type hurriedClient struct{ *Client }
 
@@ -86,15 +85,6 @@ func (h hurriedClient) plan(ctx context.Context) ([]Action, error) {
 	h.hurry = true
 	defer func() { h.hurry = false }()
 	return h.Client.plan(ctx)
-}
-
-// Leave asks for the money of a client contract back: at once what is above
-// the stake, the rest by the proxy's grace or after the contract's delay. Run
-// does the steps.
-func (c *Client) Leave(contract cocoon.Address) {
-	c.stateMu.Lock()
-	defer c.stateMu.Unlock()
-	c.leaving[contract] = true
 }
 
 // Register deploys the client contract of this wallet at a proxy contract if
@@ -122,7 +112,9 @@ func (c *Client) Register(ctx context.Context, proxy, contract cocoon.Address, n
 				return fmt.Errorf("client contract %v is closed", contract)
 			}
 			if s.Balance > 0 {
-				return c.perform(ctx, c, Action{Kind: Register, To: contract, Value: registerValue, Nonce: uint64(nonce)})
+				return c.perform(ctx, c, func(context.Context) (*Action, error) {
+					return &Action{Kind: Register, To: contract, Value: registerValue, Nonce: uint64(nonce)}, nil
+				})
 			}
 		}
 		select {
@@ -132,39 +124,6 @@ func (c *Client) Register(ctx context.Context, proxy, contract cocoon.Address, n
 		case <-time.After(c.every):
 		}
 	}
-}
-
-// TopUp deposits amount into a client contract, whatever the policy says, and
-// returns when it is there. It fails if the proxy contract is not open, as the
-// money would be of no use then.
-func (c *Client) TopUp(ctx context.Context, contract cocoon.Address, amount coins.Nano) error {
-	return c.Do(ctx, Order{Verb: OrderTopUp, Contract: contract, Amount: amount})
-}
-
-// Withdraw takes what is above the stake out of a client contract and returns
-// when the contract has let it go.
-func (c *Client) Withdraw(ctx context.Context, contract cocoon.Address) error {
-	return c.Do(ctx, Order{Verb: OrderWithdraw, Contract: contract})
-}
-
-// IncreaseStake raises the part of the balance that stays in the contract, and
-// with it what may be used before a charge on chain.
-func (c *Client) IncreaseStake(ctx context.Context, contract cocoon.Address, stake coins.Nano) error {
-	return c.Do(ctx, Order{Verb: OrderStake, Contract: contract, Amount: stake})
-}
-
-// ForceRefund takes the second step of a refund, once its delay has passed,
-// even if the proxy's stake does not cover the balance: what it does not cover
-// is lost. Run takes the step by itself where nothing is lost.
-func (c *Client) ForceRefund(ctx context.Context, contract cocoon.Address) error {
-	s, err := c.look(ctx, contract)
-	if err != nil {
-		return err
-	}
-	if s.State != bindings.Closing || c.now().Unix() <= int64(s.UnlockAt) {
-		return fmt.Errorf("a refund cannot be forced: client contract %v is %v until %v", contract, s.State, time.Unix(int64(s.UnlockAt), 0).UTC())
-	}
-	return c.perform(ctx, c, Action{Kind: RequestRefund, To: contract, Value: clientValue, Amount: s.Balance})
 }
 
 // look reads a client contract.
@@ -192,15 +151,12 @@ func (c *Client) plan(ctx context.Context) ([]Action, error) {
 		return nil, err
 	}
 	c.stateMu.Lock()
-	wanted, leaving := map[cocoon.Address]cocoon.Address{}, map[cocoon.Address]bool{}
+	wanted := map[cocoon.Address]cocoon.Address{}
 	for _, contract := range c.cfg.Views.Contracts() {
 		wanted[contract] = cocoon.Address{}
 	}
 	for contract, proxy := range c.wanted {
 		wanted[contract] = proxy
-	}
-	for contract := range c.leaving {
-		leaving[contract] = true
 	}
 	c.stateMu.Unlock()
 	var out []Action
@@ -211,7 +167,6 @@ func (c *Client) plan(ctx context.Context) ([]Action, error) {
 			failed = errors.Join(failed, fmt.Errorf("client contract %v: %w", contract, err))
 			continue
 		}
-		s.Leave = leaving[contract]
 		out = append(out, PlanClient(s)...)
 	}
 	return c.despite(out, failed)
@@ -249,13 +204,17 @@ func (c *Client) observe(ctx context.Context, snap *registry.Snapshot, contract,
 		return s, err
 	}
 	s.Suspended = c.cfg.Suspended != nil && c.cfg.Suspended(s.Proxy.Key)
-	code, err := bindings.Hash(acc.Code)
-	if err != nil {
+	if s.PoolPays, err = c.poolPays(acc); err != nil {
 		return s, err
 	}
-	s.PoolPays = slices.Contains(c.cfg.PoolCodes, code)
 	c.infos[contract] = clientInfo{proxy, s.Proxy.Key, snap}
 	return s, nil
+}
+
+// poolPays reports whether a proxy contract pays refunds after its close.
+func (c *Client) poolPays(proxy access.Account) (bool, error) {
+	code, err := bindings.Hash(proxy.Code)
+	return slices.Contains(c.cfg.PoolCodes, code), err
 }
 
 // message implements party.

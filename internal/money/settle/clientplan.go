@@ -41,8 +41,6 @@ type ClientState struct {
 	// Suspended says that the proxy charged what no request explains: nothing
 	// more is deposited there.
 	Suspended bool
-	// Leave says that the owner wants his money back.
-	Leave bool
 	// Settle submits every signed payment that is worth anything.
 	Settle bool
 }
@@ -71,7 +69,8 @@ func PlanClient(s ClientState) []Action {
 	default:
 		return nil
 	}
-	if s.Leave || s.Proxy != nil && s.Proxy.State == bindings.Closing {
+	// A proxy contract that closes, or did while we were away, has our money.
+	if s.Proxy != nil && (s.Proxy.State == bindings.Closing || s.Proxy.State == bindings.Closed && s.PoolPays && c.Balance > 0) {
 		return act(RequestRefund, clientValue, c.Balance)
 	}
 	if !s.OutdatedSince.IsZero() {

@@ -172,6 +172,9 @@ func newNetwork(t *testing.T, ctx context.Context) *network {
 	return n
 }
 
+// order gives the client an order.
+func (n *network) order(ctx context.Context, o Order) error { return n.client.Do(ctx, o) }
+
 func (n *network) charge(id byte, tokens int64) {
 	n.t.Helper()
 	n.must(n.ledger.Charge(n.t.Context(), ledger.Charge{RequestID: cocoon.RequestID{id}, Client: n.clientOwner, Worker: workerOwner, Tokens: tokens}))
@@ -217,7 +220,7 @@ func TestOnDevnet(t *testing.T) {
 
 	// The client leaves; the proxy grants what is left after the last charge.
 	before := n.balance(n.clientOwner)
-	n.client.Leave(n.clientContract)
+	n.must(n.order(ctx, Order{Verb: OrderClose}))
 	n.until("the refund", func() bool {
 		s, err := n.proxy.Client(n.clientOwner)
 		return err == nil && !s.Open && s.Balance == 0 && s.Charged == 2*oneCoin
@@ -293,10 +296,9 @@ func TestRefusalsOnDevnet(t *testing.T) {
 		try  func() error
 		text string
 	}{
-		{"deposit above the wallet's balance", func() error { return n.client.TopUp(ctx, n.clientContract, 1000*ton) }, "from the balance of"},
-		{"deposit into no contract", func() error { return n.client.TopUp(ctx, addr(0x77), ton) }, "no such contract"},
-		{"stake below what it is", func() error { return n.client.IncreaseStake(ctx, n.clientContract, ton/2) }, "already"},
-		{"force without a request", func() error { return n.client.ForceRefund(ctx, n.clientContract) }, "cannot be forced"},
+		{"deposit above the wallet's balance", func() error { return n.order(ctx, Order{Verb: OrderTopUp, Amount: 1000 * ton}) }, "from the balance of"},
+		{"deposit into no contract", func() error { return n.order(ctx, Order{Verb: OrderTopUp, Contract: addr(0x77), Amount: ton}) }, "no such contract"},
+		{"stake below what it is", func() error { return n.order(ctx, Order{Verb: OrderStake, Amount: ton / 2}) }, "already"},
 	} {
 		err := tt.try()
 		if err == nil || !strings.Contains(err.Error(), tt.text) {
@@ -342,13 +344,13 @@ func TestRefusalsOnDevnet(t *testing.T) {
 	// Closed is closed. A contract that refused something is left alone for a
 	// while first.
 	n.must(n.chain.Advance(afterFailure + time.Second))
-	n.client.Leave(n.clientContract)
+	n.must(n.order(ctx, Order{Verb: OrderClose}))
 	n.until("the close", func() bool {
 		s, err := n.client.look(ctx, n.clientContract)
 		n.must(err)
 		return s.State == bindings.Closed
 	})
-	if err := n.client.TopUp(ctx, n.clientContract, ton); err == nil || !strings.Contains(err.Error(), "closed") {
+	if err := n.order(ctx, Order{Verb: OrderTopUp, Amount: ton}); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("deposit into a closed contract: %v", err)
 	}
 	if err := n.client.Register(ctx, n.proxyContract, n.clientContract, 78); err == nil || !strings.Contains(err.Error(), "closed") {
@@ -382,10 +384,10 @@ func TestSilentProxy(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	n := newNetwork(t, ctx)
-	n.must(n.proxy.perform(ctx, n.proxy, Action{Kind: IncreaseStake, To: n.proxyContract, Value: withdrawValue + 2*ton, Amount: 2 * ton}))
+	n.must(n.proxy.Do(ctx, Order{Verb: OrderStake, Amount: 2 * ton}))
 	n.stopProxy()
 	before := n.balance(n.clientOwner)
-	n.client.Leave(n.clientContract)
+	n.must(n.order(ctx, Order{Verb: OrderClose}))
 	storage := func() *bindings.ClientStorage {
 		s, err := n.client.look(ctx, n.clientContract)
 		n.must(err)

@@ -98,10 +98,13 @@ func (a *agent) preview(ctx context.Context, p party) (Plan, error) {
 	return a.planOfLocked(ctx, p, actions)
 }
 
-func (a *agent) planOf(ctx context.Context, p party, act Action) (Plan, error) {
+func (a *agent) planOf(ctx context.Context, p party, act *Action) (Plan, error) {
+	if act == nil {
+		return Plan{}, nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.planOfLocked(ctx, p, []Action{act})
+	return a.planOfLocked(ctx, p, []Action{*act})
 }
 
 func (a *agent) planOfLocked(ctx context.Context, p party, actions []Action) (Plan, error) {
@@ -213,29 +216,37 @@ func (c *Client) Do(ctx context.Context, o Order) error {
 	if o.Verb == OrderSettle {
 		return c.Settle(ctx)
 	}
-	act, _, err := c.action(ctx, o)
-	if err != nil {
-		return err
+	err := c.perform(ctx, c, func(ctx context.Context) (*Action, error) {
+		act, _, err := c.action(ctx, o)
+		return act, err
+	})
+	if o.Verb == OrderClose && errors.Is(err, ErrNothing) {
+		return nil // its proxy was faster
 	}
-	return c.perform(ctx, c, act)
+	return err
 }
 
-// action checks an order against proven state.
-func (c *Client) action(ctx context.Context, o Order) (Action, []string, error) {
+// action checks an order against proven state. A nil action says that nothing
+// is to be sent now.
+func (c *Client) action(ctx context.Context, o Order) (*Action, []string, error) {
 	contract, err := c.pick(ctx, o)
 	if err != nil {
-		return Action{}, nil, err
+		return nil, nil, err
 	}
 	s, err := c.look(ctx, contract)
 	if err != nil {
-		return Action{}, nil, err
+		return nil, nil, err
+	}
+	p, err := c.counterpart(ctx, s)
+	if err != nil {
+		return nil, nil, err
 	}
 	switch o.Verb {
 	case OrderTopUp:
-		act, err := c.topUp(ctx, contract, s, o.Amount)
+		act, err := topUpOf(contract, s, p, o.Amount)
 		return act, nil, err
 	case OrderWithdraw:
-		act, err := withdrawal(contract, s)
+		act, err := withdrawal(contract, s, p)
 		return act, []string{"it goes to the node wallet; the stake stays"}, err
 	case OrderStake:
 		act, err := stakeOf(contract, s, o.Amount)
@@ -245,87 +256,145 @@ func (c *Client) action(ctx context.Context, o Order) (Action, []string, error) 
 		}
 		return act, []string{note}, err
 	case OrderClose:
-		return c.closing(ctx, contract, s, o.Force)
+		return c.closing(contract, s, p, o.Force)
 	}
-	return Action{}, nil, unknown(o.Verb, "client", "it can settle, top-up, withdraw, stake and close")
+	return nil, nil, unknown(o.Verb, "client", "it can settle, top-up, withdraw, stake and close")
 }
 
-func (c *Client) topUp(ctx context.Context, contract cocoon.Address, s *bindings.ClientStorage, amount coins.Nano) (Action, error) {
-	if amount == 0 {
-		return Action{}, fmt.Errorf("%w: the amount is 0", ErrNothing)
-	}
-	if s.State != bindings.Open {
-		return Action{}, fmt.Errorf("client contract %v is %v", contract, s.State)
-	}
+// counterpart is the proxy contract that holds a client's money.
+type counterpart struct {
+	*bindings.ProxyStorage
+	pool coins.Nano // its balance
+	pays bool       // refunds after its close
+}
+
+func (c *Client) counterpart(ctx context.Context, s *bindings.ClientStorage) (counterpart, error) {
 	acc, err := c.chain.Account(ctx, s.Proxy)
 	if err != nil {
-		return Action{}, err
+		return counterpart{}, err
 	}
-	proxy, err := bindings.DecodeProxy(acc.Data)
-	if err != nil {
-		return Action{}, err
+	if !acc.Deployed() {
+		return counterpart{}, fmt.Errorf("%w: proxy contract %v, which should hold the deposit", ErrNotFound, s.Proxy)
 	}
-	if proxy.State != bindings.Open {
-		return Action{}, fmt.Errorf("%w: it is %v", ErrProxyClosed, proxy.State)
+	p := counterpart{pool: acc.Balance}
+	if p.ProxyStorage, err = bindings.DecodeProxy(acc.Data); err != nil {
+		return counterpart{}, err
+	}
+	p.pays, err = c.poolPays(acc)
+	return p, err
+}
+
+// refunds says what a refund that is forced would bring of an amount.
+func (p *counterpart) refunds(amount coins.Nano) coins.Nano {
+	if p.State == bindings.Closed && p.pays {
+		return amount
+	}
+	return min(amount, p.Stake)
+}
+
+// afford refuses what the pool would: a refused request costs its gas.
+func (p *counterpart) afford(amount coins.Nano) error {
+	if p.State == bindings.Closed && !p.pays {
+		return fmt.Errorf("%w: it is closed, and what was left in it went to its owner: it refunds nothing any more", ErrProxyClosed)
+	}
+	if p.pool < amount {
+		return fmt.Errorf("the proxy contract holds %v and cannot pay %v: it would refuse, and the gas would be lost; ask the proxy's owner", p.pool, amount)
+	}
+	return nil
+}
+
+func topUpOf(contract cocoon.Address, s *bindings.ClientStorage, p counterpart, amount coins.Nano) (*Action, error) {
+	if amount == 0 {
+		return nil, fmt.Errorf("%w: the amount is 0", ErrNothing)
+	}
+	if s.State != bindings.Open {
+		return nil, fmt.Errorf("client contract %v is %v", contract, s.State)
+	}
+	if p.State != bindings.Open {
+		return nil, fmt.Errorf("%w: it is %v", ErrProxyClosed, p.State)
 	}
 	value, err := amount.Add(clientValue)
 	if err != nil {
-		return Action{}, fmt.Errorf("top-up of %v: %w", amount, err)
+		return nil, fmt.Errorf("top-up of %v: %w", amount, err)
 	}
 	if _, err := s.Balance.Add(amount); err != nil {
-		return Action{}, fmt.Errorf("top-up of %v: %w", amount, err)
+		return nil, fmt.Errorf("top-up of %v: %w", amount, err)
 	}
-	return Action{Kind: TopUp, To: contract, Value: value, Amount: amount}, nil
+	return &Action{Kind: TopUp, To: contract, Value: value, Amount: amount}, nil
 }
 
-func withdrawal(contract cocoon.Address, s *bindings.ClientStorage) (Action, error) {
+func withdrawal(contract cocoon.Address, s *bindings.ClientStorage, p counterpart) (*Action, error) {
 	if s.State != bindings.Open || s.Balance <= s.Stake {
-		return Action{}, fmt.Errorf("%w: nothing can be withdrawn: client contract %v is %v with %v, and %v have to stay as its stake; `cocoon channel close` gives that back too", ErrNothing, contract, s.State, s.Balance, s.Stake)
+		return nil, fmt.Errorf("%w: nothing can be withdrawn: client contract %v is %v with %v, and %v have to stay as its stake; `cocoon channel close` gives that back too", ErrNothing, contract, s.State, s.Balance, s.Stake)
 	}
-	return Action{Kind: Withdraw, To: contract, Value: clientValue, Amount: s.Balance - s.Stake}, nil
+	amount := s.Balance - s.Stake
+	if err := p.afford(amount); err != nil {
+		return nil, err
+	}
+	return &Action{Kind: Withdraw, To: contract, Value: clientValue, Amount: amount}, nil
 }
 
-func stakeOf(contract cocoon.Address, s *bindings.ClientStorage, stake coins.Nano) (Action, error) {
+func stakeOf(contract cocoon.Address, s *bindings.ClientStorage, stake coins.Nano) (*Action, error) {
 	switch {
 	case s.State != bindings.Open:
-		return Action{}, fmt.Errorf("client contract %v is %v", contract, s.State)
+		return nil, fmt.Errorf("client contract %v is %v", contract, s.State)
 	case stake <= s.Stake:
-		return Action{}, fmt.Errorf("the stake of %v is %v already, the network asks for at least %v, and a stake can only be raised", contract, s.Stake, s.Params.MinClientStake)
+		return nil, fmt.Errorf("the stake of %v is %v already, the network asks for at least %v, and a stake can only be raised", contract, s.Stake, s.Params.MinClientStake)
 	}
-	return Action{Kind: IncreaseStake, To: contract, Value: clientValue, Amount: stake}, nil
+	return &Action{Kind: IncreaseStake, To: contract, Value: clientValue, Amount: stake}, nil
 }
 
-// closing is the next step of taking all money out of a client contract.
-func (c *Client) closing(ctx context.Context, contract cocoon.Address, s *bindings.ClientStorage, force bool) (Action, []string, error) {
-	act := Action{Kind: RequestRefund, To: contract, Value: clientValue, Amount: s.Balance}
-	switch s.State {
-	case bindings.Open:
-		delay := time.Duration(s.Params.ClientDelayBeforeClose) * time.Second
-		return act, []string{
-			fmt.Sprintf("what is above the stake comes at once, the rest when the proxy grants it, or after %v without the proxy", delay),
-			"this client cannot use that proxy again until the network's parameters change",
-		}, nil
-	case bindings.Closing:
-		if c.now().Unix() <= int64(s.UnlockAt) {
-			return act, nil, fmt.Errorf("client contract %v is closing already: the refund comes when the proxy grants it, and can be forced after %v", contract, time.Unix(int64(s.UnlockAt), 0).UTC().Format(time.RFC3339))
-		}
-		acc, err := c.chain.Account(ctx, s.Proxy)
-		if err != nil {
-			return act, nil, err
-		}
-		proxy, err := bindings.DecodeProxy(acc.Data)
-		if err != nil {
-			return act, nil, err
-		}
-		if lost, err := s.Balance.Sub(proxy.Stake); err == nil && lost > 0 && proxy.State != bindings.Closed {
-			if !force {
-				return act, nil, fmt.Errorf("the stake of the proxy covers %v of %v, and a forced refund pays no more: wait for the proxy, or give up %v with --force", proxy.Stake, s.Balance, lost)
-			}
-			return act, []string{fmt.Sprintf("%v of it are lost: the stake of the proxy covers %v", lost, proxy.Stake)}, nil
-		}
-		return act, []string{"the refund is forced: the proxy did not grant it in time"}, nil
+// closing is the next step of taking all money out of a client contract: ask
+// for it; and if the proxy does not grant it in time, force it.
+func (c *Client) closing(contract cocoon.Address, s *bindings.ClientStorage, p counterpart, force bool) (*Action, []string, error) {
+	act := &Action{Kind: RequestRefund, To: contract, Value: clientValue, Amount: s.Balance}
+	if s.State == bindings.Closed {
+		return nil, nil, fmt.Errorf("%w: client contract %v is closed", ErrNothing, contract)
 	}
-	return act, nil, fmt.Errorf("%w: client contract %v is closed", ErrNothing, contract)
+	above := s.Balance - min(s.Balance, s.Stake) // 0 when closing began
+	if s.State == bindings.Open {
+		if err := p.afford(above); err != nil {
+			return nil, nil, err
+		}
+		delay := time.Duration(s.Params.ClientDelayBeforeClose) * time.Second
+		notes := []string{
+			fmt.Sprintf("%v above the stake come back at once, the other %v when the proxy grants it", above, s.Balance-above),
+			fmt.Sprintf("a proxy that is gone is not waited for: %v later the refund can be forced; %s", delay, p.forced(s.Balance-above)),
+			"this client cannot use that proxy again until the network's parameters change",
+		}
+		if due := pricing.Amount(c.cfg.Views.View(contract).Heard().Used-int64(min(s.Tokens, 1<<63-1)), s.Params.PricePerToken); due > 0 {
+			notes = append(notes, fmt.Sprintf("%v were used and not charged yet: the proxy takes them off when it grants the refund", due))
+		}
+		return act, notes, nil
+	}
+	if left := time.Unix(int64(s.UnlockAt), 0).Sub(c.now()); left >= 0 {
+		return nil, []string{fmt.Sprintf("it is closing already: %v come back when the proxy grants it; from %s on, in %v, it can be forced; %s",
+			s.Balance, time.Unix(int64(s.UnlockAt)+1, 0).UTC().Format(time.RFC3339), left.Truncate(time.Second)+time.Second, p.forced(s.Balance))}, nil
+	}
+	comes := p.refunds(s.Balance)
+	if err := p.afford(comes); err != nil {
+		return nil, nil, err
+	}
+	if lost := s.Balance - comes; lost > 0 {
+		if !force {
+			return nil, nil, fmt.Errorf("the stake of the proxy covers %v of %v, and a forced refund pays no more: wait for the proxy to grant it, or give up %v with --force", comes, s.Balance, lost)
+		}
+		act.Amount = comes
+		return act, []string{fmt.Sprintf("%v are lost for good: the stake of the proxy covers %v", lost, comes)}, nil
+	}
+	return act, []string{"the refund is forced: the proxy did not grant it in time"}, nil
+}
+
+// forced says what forcing the refund of an amount will bring.
+func (p *counterpart) forced(amount coins.Nano) string {
+	comes := p.refunds(amount)
+	switch {
+	case comes == amount && p.State == bindings.Closed:
+		return "the pool pays all of it, and this client does it by itself"
+	case comes == amount:
+		return fmt.Sprintf("the proxy's stake of %v covers it, and this client does it by itself", p.Stake)
+	}
+	return fmt.Sprintf("the proxy's stake covers %v of it, and `cocoon channel close --force` gives up the rest", comes)
 }
 
 // Channels implements what `cocoon channel` asks a worker for.
@@ -457,11 +526,10 @@ func (p *Proxy) Do(ctx context.Context, o Order) error {
 	if o.Verb == OrderSettle {
 		return p.Settle(ctx)
 	}
-	act, _, err := p.action(ctx, o)
-	if err != nil {
-		return err
-	}
-	return p.perform(ctx, p, act)
+	return p.perform(ctx, p, func(ctx context.Context) (*Action, error) {
+		act, _, err := p.action(ctx, o)
+		return act, err
+	})
 }
 
 // owed is what the workers have to get in all.
@@ -475,47 +543,47 @@ func (p *Proxy) owed() (sum coins.Nano) {
 	return sum
 }
 
-func (p *Proxy) action(ctx context.Context, o Order) (Action, []string, error) {
+func (p *Proxy) action(ctx context.Context, o Order) (*Action, []string, error) {
 	if o.Contract != (cocoon.Address{}) && o.Contract != p.cfg.Contract {
-		return Action{}, nil, fmt.Errorf("%w: this proxy's contract is %v, not %v", ErrNotFound, p.cfg.Contract, o.Contract)
+		return nil, nil, fmt.Errorf("%w: this proxy's contract is %v, not %v", ErrNotFound, p.cfg.Contract, o.Contract)
 	}
 	s, pool, err := p.look(ctx)
 	if err != nil {
-		return Action{}, nil, err
+		return nil, nil, err
 	}
 	if s.State != bindings.Open {
-		return Action{}, nil, fmt.Errorf("%w: %v is %v", ErrProxyClosed, p.cfg.Contract, s.State)
+		return nil, nil, fmt.Errorf("%w: %v is %v", ErrProxyClosed, p.cfg.Contract, s.State)
 	}
 	switch o.Verb {
 	case OrderWithdraw:
 		if s.Earnings == 0 {
-			return Action{}, nil, fmt.Errorf("%w: the contract holds no earnings; `cocoon channel settle` makes them of what is due", ErrNothing)
+			return nil, nil, fmt.Errorf("%w: the contract holds no earnings; `cocoon channel settle` makes them of what is due", ErrNothing)
 		}
 		if !affords(&pool, s.Earnings) {
-			return Action{}, nil, fmt.Errorf("the pool holds %v and cannot pay the earnings of %v and its gas: settle the clients' charges first", pool, s.Earnings)
+			return nil, nil, fmt.Errorf("the pool holds %v and cannot pay the earnings of %v and its gas: settle the clients' charges first", pool, s.Earnings)
 		}
-		return Action{Kind: WithdrawEarnings, To: p.cfg.Contract, Value: withdrawValue, Amount: s.Earnings}, []string{fmt.Sprintf("it goes to the owner, %v", p.cfg.Owner)}, nil
+		return &Action{Kind: WithdrawEarnings, To: p.cfg.Contract, Value: withdrawValue, Amount: s.Earnings}, []string{fmt.Sprintf("it goes to the owner, %v", p.cfg.Owner)}, nil
 	case OrderStake:
 		stake, err := s.Stake.Add(o.Amount)
 		if err != nil {
-			return Action{}, nil, fmt.Errorf("stake: %w", err)
+			return nil, nil, fmt.Errorf("stake: %w", err)
 		}
 		value, err := o.Amount.Add(withdrawValue)
 		switch {
 		case err != nil:
-			return Action{}, nil, fmt.Errorf("stake: %w", err)
+			return nil, nil, fmt.Errorf("stake: %w", err)
 		case o.Amount == 0:
-			return Action{}, nil, fmt.Errorf("%w: the amount is 0", ErrNothing)
+			return nil, nil, fmt.Errorf("%w: the amount is 0", ErrNothing)
 		case stake < s.Params.MinProxyStake:
-			return Action{}, nil, fmt.Errorf("a stake of %v is below the network's minimum of %v", stake, s.Params.MinProxyStake)
+			return nil, nil, fmt.Errorf("a stake of %v is below the network's minimum of %v", stake, s.Params.MinProxyStake)
 		}
-		return Action{Kind: IncreaseStake, To: p.cfg.Contract, Value: value, Amount: o.Amount}, []string{fmt.Sprintf("the stake will be %v; it comes back when the contract is closed", stake)}, nil
+		return &Action{Kind: IncreaseStake, To: p.cfg.Contract, Value: value, Amount: o.Amount}, []string{fmt.Sprintf("the stake will be %v; it comes back when the contract is closed", stake)}, nil
 	case OrderClose:
 		delay := time.Duration(s.Params.ProxyDelayBeforeClose) * time.Second
-		return Action{Kind: CloseProxy, To: p.cfg.Contract, Value: closingValue}, []string{
+		return &Action{Kind: CloseProxy, To: p.cfg.Contract, Value: closingValue}, []string{
 			fmt.Sprintf("clients get their deposits back, workers are paid, and after %v earnings and stake go to the owner, %v", delay, p.cfg.Owner),
 			"this proxy serves nobody any more until the network's parameters change",
 		}, nil
 	}
-	return Action{}, nil, unknown(o.Verb, "proxy", "it can settle, withdraw, stake and close")
+	return nil, nil, unknown(o.Verb, "proxy", "it can settle, withdraw, stake and close")
 }

@@ -93,10 +93,8 @@ func NewProxy(c ProxyConfig) (*Proxy, error) {
 		return nil, errors.New("settle: chain, wallet, ledger, signer and terms are required")
 	}
 	c.Policy = c.Policy.withDefaults()
-	a := newAgent(c.Config)
-	a.follow = c.Contract // clients and workers report there
 	return &Proxy{
-		cfg: c, agent: a, terms: c.Terms, addresses: map[cocoon.Address]ownerContracts{},
+		cfg: c, agent: newAgent(c.Config), terms: c.Terms, addresses: map[cocoon.Address]ownerContracts{},
 		retire: c.Retire, ready: ErrStarting, registered: map[registration]bool{}, arrival: make(chan struct{}),
 	}, nil
 }
@@ -107,7 +105,7 @@ func (p *Proxy) Run(ctx context.Context) error { return p.run(ctx, p) }
 // Settle charges, pays and withdraws whatever is due, regardless of the
 // policy, and returns when the chain has all of it.
 func (p *Proxy) Settle(ctx context.Context) error {
-	return p.settled(ctx, hurried{p})
+	return p.settleNow(ctx, hurried{p})
 }
 
 // Retire begins to close the contract: no more service, refunds to all

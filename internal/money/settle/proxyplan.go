@@ -29,8 +29,8 @@ func (p ProxyPolicy) withDefaults() ProxyPolicy {
 	}
 }
 
-// everything is the policy of settling at once: whatever is due.
-func (p ProxyPolicy) everything() ProxyPolicy { return ProxyPolicy{1, 1, 1, 1, p.Stake} }
+// everything is the policy of settling at once: whatever is due. A stake is not.
+func (p ProxyPolicy) everything() ProxyPolicy { return ProxyPolicy{1, 1, 1, 1, 0} }
 
 // ProxyState is what the decision for one proxy contract rests on.
 type ProxyState struct {
@@ -84,10 +84,6 @@ func PlanProxy(s ProxyState) []Action {
 	if s.MarkNeeded && s.MarkAge >= s.Policy.MarkEvery {
 		out = append(out, Action{Kind: Mark, To: s.Contract, Value: markValue})
 	}
-	if have := s.Storage.Stake; have < s.Policy.Stake {
-		more := s.Policy.Stake - have
-		out = append(out, Action{Kind: IncreaseStake, To: s.Contract, Value: withdrawValue + more, Amount: more})
-	}
 	price, fee := s.Storage.Params.PricePerToken, s.Storage.Params.WorkerFeePerToken
 	for _, c := range s.Clients {
 		if !c.Chain.Open && c.Chain.Balance > 0 && c.Idle {
@@ -105,6 +101,13 @@ func PlanProxy(s ProxyState) []Action {
 	}
 	if e := s.Storage.Earnings; e >= s.Policy.Withdraw && affords(&pool, e) {
 		out = append(out, Action{Kind: WithdrawEarnings, To: s.Contract, Value: withdrawValue, Amount: e})
+	}
+	// Last, as a wallet that cannot pay it must still do everything else.
+	if have := s.Storage.Stake; have < s.Policy.Stake {
+		more := s.Policy.Stake - have
+		if value, err := more.Add(withdrawValue); err == nil {
+			out = append(out, Action{Kind: IncreaseStake, To: s.Contract, Value: value, Amount: more})
+		}
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -376,18 +377,18 @@ func TestPendingTopUp(t *testing.T) {
 		}
 		// On command, the same: done once, or known to be not done.
 		w.clientWallet.flaky = true
-		w.must(c.TopUp(t.Context(), w.clientContract, ton))
+		w.must(c.Do(t.Context(), Order{Verb: OrderTopUp, Amount: ton}))
 		w.clientWallet.flaky, w.clientWallet.expires = true, true
-		if err := c.TopUp(t.Context(), w.clientContract, ton); !errors.Is(err, wallet.ErrExpired) {
+		if err := c.Do(t.Context(), Order{Verb: OrderTopUp, Amount: ton}); !errors.Is(err, wallet.ErrExpired) {
 			t.Errorf("a deposit that expired: %v", err)
 		}
 		if s := w.clientStorage(); s.Balance != 2*ton {
 			t.Errorf("deposited %v", s.Balance)
 		}
 		w.clientWallet.flaky, w.clientWallet.elsewhere = true, true
-		w.must(c.TopUp(t.Context(), w.clientContract, ton))
+		w.must(c.Do(t.Context(), Order{Verb: OrderTopUp, Amount: ton}))
 		w.clientWallet.flaky, w.clientWallet.elsewhere, w.clientWallet.expires = true, true, true
-		if err := c.TopUp(t.Context(), w.clientContract, ton); !errors.Is(err, wallet.ErrExpired) {
+		if err := c.Do(t.Context(), Order{Verb: OrderTopUp, Amount: ton}); !errors.Is(err, wallet.ErrExpired) {
 			t.Errorf("a deposit that expired in another process: %v", err)
 		}
 		if s := w.clientStorage(); s.Balance != 3*ton {
@@ -581,7 +582,7 @@ func TestClientChargesAndLeaves(t *testing.T) {
 		w.proxyStorage().Stake = 10 * ton
 		w.rounds(c.agent, c, 3) // the excess comes back
 		before := w.chain.account(w.clientWallet.addr).balance
-		c.Leave(w.clientContract)
+		w.must(c.Do(t.Context(), Order{Verb: OrderClose}))
 		w.rounds(c.agent, c, 5)
 		if s := w.clientStorage(); s.State != bindings.Closing || s.Balance != 2*ton {
 			t.Errorf("client contract %+v", s)
@@ -610,42 +611,172 @@ func TestOnDemand(t *testing.T) {
 		}
 		c := w.client(memoryViews{}, ClientPolicy{})
 		ctx := t.Context()
-		w.must(c.TopUp(ctx, w.clientContract, ton))
+		do := func(verb Verb, amount coins.Nano, force bool) error {
+			return c.Do(ctx, Order{Verb: verb, Contract: w.clientContract, Amount: amount, Force: force})
+		}
+		w.must(do(OrderTopUp, ton, false))
 		if s := w.clientStorage(); s.Balance != 6*ton {
 			t.Errorf("topped up to %v", s.Balance)
 		}
-		w.must(c.IncreaseStake(ctx, w.clientContract, 3*ton))
-		w.must(c.Withdraw(ctx, w.clientContract))
+		w.must(do(OrderStake, 3*ton, false))
+		w.must(do(OrderWithdraw, 0, false))
 		if s := w.clientStorage(); s.Balance != 3*ton || s.Stake != 3*ton {
 			t.Errorf("after the withdrawal %+v", s)
 		}
 		sent := w.clientWallet.sent
 		for name, err := range map[string]error{
-			"nothing above the stake": c.Withdraw(ctx, w.clientContract),
-			"no larger stake":         c.IncreaseStake(ctx, w.clientContract, 3*ton),
-			"not found":               c.TopUp(ctx, addr(9), ton),
-			"endless amount":          c.TopUp(ctx, w.clientContract, ^coins.Nano(0)),
+			"nothing above the stake": do(OrderWithdraw, 0, false),
+			"no larger stake":         do(OrderStake, 3*ton, false),
+			"not found":               c.Do(ctx, Order{Verb: OrderTopUp, Contract: addr(9), Amount: ton}),
+			"endless amount":          do(OrderTopUp, ^coins.Nano(0), false),
 		} {
 			if err == nil {
 				t.Errorf("%s: no error", name)
 			}
 		}
-		if err := c.ForceRefund(ctx, w.clientContract); err == nil {
-			t.Error("a refund of an open contract was forced")
-		}
-		w.clientStorage().State = bindings.Closing // since long ago
-		w.must(c.ForceRefund(ctx, w.clientContract))
-		if s := w.clientStorage(); s.State != bindings.Closed {
-			t.Errorf("after the forced refund %+v", s)
-		}
-		sent = w.clientWallet.sent
-		w.clientStorage().State = bindings.Open
 		w.proxyStorage().State = bindings.Closing
-		if err := c.TopUp(ctx, w.clientContract, ton); !errors.Is(err, ErrProxyClosed) {
+		if err := do(OrderTopUp, ton, false); !errors.Is(err, ErrProxyClosed) {
 			t.Errorf("top-up at a closing proxy: %v", err)
 		}
+		w.proxyStorage().State = bindings.Open
 		if w.clientWallet.sent != sent {
 			t.Error("what makes no sense was sent")
+		}
+	})
+}
+
+// TestForce takes the way out of a proxy that is gone, order by order: nothing
+// is sent before its time, nothing is lost without a word, nothing twice.
+func TestForce(t *testing.T) {
+	for name, tt := range map[string]struct {
+		stake coins.Nano
+		state bindings.State // of the proxy contract
+		pays  bool           // after its close
+		pool  coins.Nano     // 0 = as it is
+		force bool
+		back  coins.Nano // by the second step
+		text  string     // why there is none
+	}{
+		"covered":                 {stake: 2 * ton, back: 2 * ton},
+		"not covered":             {stake: ton, text: "give up 1 GRAM with --force"},
+		"not covered, given up":   {stake: ton, force: true, back: ton},
+		"no stake":                {text: "covers 0 GRAM of 2 GRAM"},
+		"closed, the pool pays":   {state: bindings.Closed, pays: true, back: 2 * ton},
+		"closed, nothing is left": {state: bindings.Closed, text: "refunds nothing any more"},
+		"the pool is too small":   {stake: 2 * ton, pool: ton, text: "holds 1 GRAM and cannot pay 2 GRAM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				l, closed := w.openLedger(w.dir)
+				defer closed()
+				w.opened(w.proxy(l, nil))
+				c := w.client(memoryViews{w.clientContract: {}}, ClientPolicy{})
+				if tt.pays {
+					code, err := bindings.Hash(emptyCell)
+					w.must(err)
+					c.cfg.PoolCodes = [][32]byte{code}
+				}
+				w.proxyStorage().Stake = tt.stake
+				w.chain.account(w.proxyContract).balance += tt.stake
+				ctx, o := t.Context(), Order{Verb: OrderClose, Force: tt.force}
+				plan := func() (Plan, error) { return c.Plan(ctx, o) }
+
+				p, err := plan()
+				w.must(err)
+				if len(p.Actions) != 1 || len(p.Notes) < 3 || !strings.Contains(p.Notes[0], "3 GRAM above the stake come back at once, the other 2 GRAM") || !strings.Contains(p.Notes[1], "5m0s later") {
+					t.Fatalf("first step: %+v", p)
+				}
+				w.must(c.Do(ctx, o))
+				if s := w.clientStorage(); s.State != bindings.Closing || s.Balance != 2*ton {
+					t.Fatalf("after the first step %+v", s)
+				}
+				sent := w.clientWallet.sent
+				p, err = plan()
+				w.must(err)
+				if len(p.Actions) != 0 || len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "closing already") {
+					t.Errorf("before the time has come: %+v", p)
+				}
+				w.must(c.Do(ctx, o)) // nothing is to be done
+				if w.clientWallet.sent != sent {
+					t.Error("something was sent before its time")
+				}
+
+				time.Sleep(301 * time.Second)
+				w.proxyStorage().State = tt.state
+				if tt.pool != 0 {
+					w.chain.account(w.proxyContract).balance = tt.pool
+				}
+				p, err = plan()
+				if tt.text != "" {
+					if err == nil || !strings.Contains(err.Error(), tt.text) {
+						t.Errorf("%+v, %v; want %q", p, err, tt.text)
+					}
+					if err := c.Do(ctx, o); err == nil || w.clientWallet.sent != sent {
+						t.Errorf("it was sent in spite of it: %v", err)
+					}
+					return
+				}
+				w.must(err)
+				if len(p.Actions) != 1 || p.Actions[0].Amount != tt.back {
+					t.Errorf("second step: %+v", p)
+				}
+				w.rounds(c.agent, &errand{party: c, agent: c.agent, sent: true}, 3) // all the gas is back
+				before := w.chain.account(w.clientWallet.addr).balance
+				w.must(c.Do(ctx, o))
+				if s := w.clientStorage(); s.State != bindings.Closed {
+					t.Errorf("after the second step %+v", s)
+				}
+				w.rounds(c.agent, c, 3)
+				if got := w.chain.account(w.clientWallet.addr).balance - before; got != tt.back {
+					t.Errorf("%v came back, want %v", got, tt.back)
+				}
+				if err := c.Do(ctx, o); err == nil {
+					t.Error("a closed contract was closed")
+				}
+			})
+		})
+	}
+}
+
+// TestRefusedByTheProxy lets the proxy contract refuse what the client contract
+// took: the order fails and says why, and what is sent by itself is tried less
+// and less often, as each attempt costs gas.
+func TestRefusedByTheProxy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		w.opened(w.proxy(l, nil))
+		w.chain.refuse = 5
+		c := w.client(memoryViews{w.clientContract: {}}, ClientPolicy{TopUp: ton, Budget: 100 * ton})
+		err := c.Do(t.Context(), Order{Verb: OrderWithdraw})
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "contract "+w.proxyContract.String()+": a number is out of range") {
+			t.Errorf("withdrawal: %v", err)
+		}
+		w.clientStorage().Balance = 0
+		attempts := func(d time.Duration) (n int) {
+			before := w.clientWallet.sent
+			for end := time.Now().Add(d); time.Now().Before(end); {
+				fresh := *w.snap
+				fresh.Seqno, fresh.Time = uint32(time.Now().Unix()), time.Now()
+				w.must(w.source.Publish(&fresh))
+				w.rounds(c.agent, c, 1)
+				time.Sleep(30 * time.Second)
+				w.clientStorage().Balance = 0 // it was not credited
+			}
+			return w.clientWallet.sent - before
+		}
+		if n := attempts(time.Hour); n < 1 || n > 3 {
+			t.Errorf("%d top-ups in an hour", n)
+		}
+		if n := attempts(24 * time.Hour); n < 1 || n > 6 {
+			t.Errorf("%d top-ups in a day", n)
+		}
+		w.chain.refuse = 0
+		w.must(c.Do(t.Context(), Order{Verb: OrderTopUp, Amount: 3 * ton})) // whoever asks is not kept waiting
+		if len(c.failed) != 0 {
+			t.Errorf("a contract that takes orders again is left alone: %v", c.failed)
 		}
 	})
 }
@@ -853,7 +984,6 @@ func TestPlanClient(t *testing.T) {
 		"small charge":                {func(s *ClientState) { s.Signed = 50_000_000 }, nil},
 		"small charge now":            {func(s *ClientState) { s.Signed, s.Settle = 1, true }, []Kind{Charge}},
 		"no charge now":               {func(s *ClientState) { s.Signed, s.Settle, s.Storage.Tokens = 1, true, 1 }, nil},
-		"leave":                       {func(s *ClientState) { s.Leave = true }, []Kind{RequestRefund}},
 		"proxy closes":                {func(s *ClientState) { s.Proxy.State = bindings.Closing }, []Kind{RequestRefund}},
 		"outdated":                    {func(s *ClientState) { s.OutdatedSince = now.Add(-149 * time.Second) }, nil},
 		"outdated for long":           {func(s *ClientState) { s.OutdatedSince = now.Add(-150 * time.Second) }, []Kind{RequestRefund}},

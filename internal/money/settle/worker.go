@@ -106,7 +106,7 @@ func (w *Worker) Track(proxy, contract cocoon.Address) {
 func (w *Worker) Run(ctx context.Context) error { return w.run(ctx, w) }
 
 // Settle cashes in every signed payment and returns when the chain has them.
-func (w *Worker) Settle(ctx context.Context) error { return w.settled(ctx, hurriedWorker{w}) }
+func (w *Worker) Settle(ctx context.Context) error { return w.settleNow(ctx, hurriedWorker{w}) }
 
 type hurriedWorker struct{ *Worker }
 
