@@ -31,8 +31,27 @@ func NewTurns(cores int) *Turns {
 }
 
 // Take waits for a turn of the peer at addr, host:port, which is a turn of its
-// own for each host. done gives it back. ErrBusy: ctx ended first.
+// own for each host, and for a core. done gives both back. ErrBusy: ctx ended
+// first.
 func (t *Turns) Take(ctx context.Context, addr string) (done func(), err error) {
+	leave, err := t.Alone(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	free, err := t.Core(ctx)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return func() {
+		free()
+		leave()
+	}, nil
+}
+
+// Alone waits for a turn of the peer at addr as Take does, without a core: who
+// has to wait for others, a newer block for example, keeps none from them.
+func (t *Turns) Alone(ctx context.Context, addr string) (done func(), err error) {
 	if host, _, err := net.SplitHostPort(addr); err == nil {
 		addr = host
 	}
@@ -51,22 +70,29 @@ func (t *Turns) Take(ctx context.Context, addr string) (done func(), err error) 
 			delete(t.byAddr, addr)
 		}
 	}
-	select {
-	case own.place <- struct{}{}:
-	case <-ctx.Done():
+	if err := enter(ctx, own.place); err != nil {
 		leave()
-		return nil, fmt.Errorf("%w: %v", ErrBusy, context.Cause(ctx))
-	}
-	select {
-	case t.cores <- struct{}{}:
-	case <-ctx.Done():
-		<-own.place
-		leave()
-		return nil, fmt.Errorf("%w: %v", ErrBusy, context.Cause(ctx))
+		return nil, err
 	}
 	return func() {
-		<-t.cores
 		<-own.place
 		leave()
 	}, nil
+}
+
+// Core waits for a core.
+func (t *Turns) Core(ctx context.Context) (done func(), err error) {
+	if err := enter(ctx, t.cores); err != nil {
+		return nil, err
+	}
+	return func() { <-t.cores }, nil
+}
+
+func enter(ctx context.Context, places chan struct{}) error {
+	select {
+	case places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %v", ErrBusy, context.Cause(ctx))
+	}
 }

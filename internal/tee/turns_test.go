@@ -26,6 +26,17 @@ func TestTurns(t *testing.T) {
 	if _, err := turns.Take(over, "192.0.2.3:1"); !errors.Is(err, ErrBusy) {
 		t.Errorf("all cores taken: %v, want ErrBusy", err)
 	}
+	waiting, err := turns.Alone(over, "192.0.2.3:1")
+	if err != nil {
+		t.Errorf("without a core: %v", err)
+	}
+	if _, err := turns.Alone(over, "192.0.2.3:2"); !errors.Is(err, ErrBusy) {
+		t.Errorf("the same address without a core: %v, want ErrBusy", err)
+	}
+	if _, err := turns.Core(over); !errors.Is(err, ErrBusy) {
+		t.Errorf("one more core: %v, want ErrBusy", err)
+	}
+	waiting()
 	done()
 	other()
 	if len(turns.byAddr) > 0 || len(turns.cores) > 0 {

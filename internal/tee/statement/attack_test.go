@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -601,6 +603,69 @@ func TestCounter(t *testing.T) {
 		if _, err := v.VerifyBundle(t.Context(), all[0].Bundle); !errors.Is(err, ErrReplayed) {
 			t.Errorf("%v, want ErrReplayed", err)
 		}
+	})
+}
+
+// patient is a chain that waits for blocks it has not seen, as ours do.
+type patient struct{ *testChain }
+
+func (p patient) Lookup(ctx context.Context, seqno uint32) (Block, error) {
+	if head, _ := p.Newest(); seqno > head.Seqno {
+		<-ctx.Done()
+		return Block{}, context.Cause(ctx)
+	}
+	return p.testChain.Lookup(ctx, seqno)
+}
+
+// Statements that name blocks of the future have us wait for them: that holds
+// up their own address, and nobody else, however many addresses do it.
+func TestWaitingHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t)
+		cfg := w.verifier(cocoon.RoleWorker)
+		cfg.Chain = patient{w.chain}
+		v, err := NewVerifier(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		future := newChain("ours")
+		future.set(1001, time.Now().Add(time.Second))
+		appraise := func(addr string, chain Chain) (time.Duration, error) {
+			t.Helper()
+			own := w.workerIssuer()
+			own.Chain = chain
+			i, err := NewIssuer(own)
+			if err != nil {
+				t.Fatal(err)
+			}
+			is, err := i.Current(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := ParseBundle(is.Bundle)
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			_, err = v.appraise(t.Context(), &card{}, tee.Peer{Addr: addr}, b, is.Statement, is.Bundle)
+			return time.Since(begin), err
+		}
+		var waiting sync.WaitGroup
+		for n := range 4 * runtime.GOMAXPROCS(0) {
+			waiting.Go(func() {
+				if took, err := appraise(fmt.Sprintf("192.0.2.%d:1", n), future); !errors.Is(err, ErrForeign) || took != lookupLimit {
+					t.Errorf("a block of the future: %v after %s", err, took)
+				}
+			})
+		}
+		synctest.Wait()
+		if took, err := appraise("198.51.100.1:1", w.chain); err != nil || took != 0 {
+			t.Errorf("an honest peer beside them: %v after %s", err, took)
+		}
+		if took, err := appraise("192.0.2.0:2", w.chain); err != nil || took == 0 {
+			t.Errorf("of an address that has us wait: %v after %s, want it to wait its turn", err, took)
+		}
+		waiting.Wait()
 	})
 }
 

@@ -225,18 +225,22 @@ func (v *Verifier) belongs(c *card, s *Statement) error {
 	return nil
 }
 
-// appraise checks block, contract and evidence, one at a time for a peer.
-// peer is zero where no connection is.
+// appraise checks block, contract and evidence, one at a time for a peer's
+// address. Waiting for blocks and for the vendor's statements takes no core,
+// so that peers who make us wait hold up nobody but themselves. peer is zero
+// where no connection is: those who hand bundles on count theirs.
 func (v *Verifier) appraise(ctx context.Context, c *card, peer tee.Peer, b *Bundle, s *Statement, raw []byte) (*verdict, error) {
 	name := sha256.Sum256(raw)
 	if f, ok := v.failures.get(name); ok && v.ticks.now() < f.until {
 		return nil, f.err
 	}
-	done, err := v.turns.Take(ctx, peer.Addr)
-	if err != nil {
-		return nil, err
+	if peer.Addr != "" {
+		done, err := v.turns.Alone(ctx, peer.Addr)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
 	}
-	defer done()
 	digest := Digest(b.Statement)
 	if d := v.known(digest); d != nil { // judged while we waited
 		return d, v.sameImage(peer, d.node.Result)
@@ -292,7 +296,7 @@ func (v *Verifier) judge(ctx context.Context, c *card, peer tee.Peer, b *Bundle,
 		return nil, err
 	}
 	c.pass("statement evidence", "%s, bound to the statement's digest", res.Kind)
-	if res, err = v.gpus(c, b, s, res); err != nil {
+	if res, err = v.gpus(ctx, c, b, s, res); err != nil {
 		return nil, err
 	}
 	if err := v.sameImage(peer, res); err != nil {
@@ -387,6 +391,11 @@ func (v *Verifier) evidence(ctx context.Context, b *Bundle) (*attest.Result, err
 	if v.cfg.Endorser != nil && v.quotes.WantsEndorsements(b.Evidence) {
 		end, missing = v.cfg.Endorser.Endorsements(ctx, b.Evidence)
 	}
+	done, err := v.turns.Core(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	res, err := v.quotes.Verify(b.Evidence, ReportData(Digest(b.Statement)), end, v.now())
 	switch {
 	case missing != nil && err != nil:
@@ -400,13 +409,18 @@ func (v *Verifier) evidence(ctx context.Context, b *Bundle) (*attest.Result, err
 }
 
 // gpus judges a worker's GPU evidence, and ends the result with it.
-func (v *Verifier) gpus(c *card, b *Bundle, s *Statement, res *attest.Result) (*attest.Result, error) {
+func (v *Verifier) gpus(ctx context.Context, c *card, b *Bundle, s *Statement, res *attest.Result) (*attest.Result, error) {
 	if s.Role != cocoon.RoleWorker {
 		if len(b.GPU) > 0 {
 			return nil, fmt.Errorf("%w: a %s with GPU evidence", ErrFormat, s.Role)
 		}
 		return res, nil
 	}
+	done, err := v.turns.Core(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	factors, expires, err := attest.VerifyGPUs(b.GPU, s.GPU, s.GPUNonce(), v.cfg.Policy, v.now())
 	if err != nil {
 		return nil, err
