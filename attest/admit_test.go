@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cocoon-network/cocoon/attest"
+	"github.com/cocoon-network/cocoon/attest/dcap"
 )
 
 // TestAdmit judges records of somebody else's appraisal.
@@ -16,6 +17,8 @@ func TestAdmit(t *testing.T) {
 		Kinds: []attest.Kind{attest.SEVSNP}, Roots: attest.AMDRoots, Images: attest.DeferredImages(),
 		SNP: attest.SNPRules{KernelMeasured: []attest.ImageHash{image}},
 	}
+	listing := attest.HardwarePolicy(attest.ListedImages(image))
+	listing.Platforms = []attest.PlatformID{{1}}
 	for name, c := range map[string]struct {
 		policy *attest.Policy
 		kind   attest.Kind
@@ -38,8 +41,48 @@ func TestAdmit(t *testing.T) {
 		"kernel not measured": {snp, attest.SEVSNP, attest.ImageHash{8}, zero, attest.ErrKernel},
 		"fake constant":       {snp, attest.SEVSNP, attest.FakeSEVImage, zero, attest.ErrImage},
 		"zero as proven":      {snp, attest.SEVSNP, attest.ImageHash{}, zero, attest.ErrImage},
+		"machine unnamed":     {listing, attest.TDX, image, attest.IntelRoot, attest.ErrPlatform},
 	} {
 		if err := c.policy.Admit(c.kind, c.image, c.root); !errors.Is(err, c.err) {
+			t.Errorf("%s: got %v, want %v", name, err, c.err)
+		}
+	}
+}
+
+// TestAdmitResult judges what another policy has let pass.
+func TestAdmitResult(t *testing.T) {
+	image := attest.ImageHash{7}
+	policy := func(more func(*attest.Policy)) *attest.Policy {
+		p := attest.HardwarePolicy(attest.ListedImages(image))
+		more(p)
+		return p
+	}
+	plain := policy(func(*attest.Policy) {})
+	result := func(more func(*attest.Result)) *attest.Result {
+		r := &attest.Result{Kind: attest.TDX, ImageHash: image, RootKeyID: attest.IntelRoot, Status: dcap.UpToDate, Platform: attest.PlatformID{1}}
+		more(r)
+		return r
+	}
+	good := result(func(*attest.Result) {})
+	for name, c := range map[string]struct {
+		policy *attest.Policy
+		res    *attest.Result
+		err    error
+	}{
+		"nil policy":          {nil, good, attest.ErrRejectsAll},
+		"zero policy":         {&attest.Policy{}, good, attest.ErrRejectsAll},
+		"good":                {plain, good, nil},
+		"open":                {attest.OpenPolicy(), good, nil},
+		"other kind":          {plain, result(func(r *attest.Result) { r.Kind = attest.Simulated }), attest.ErrKind},
+		"other image":         {plain, result(func(r *attest.Result) { r.ImageHash[0]++ }), attest.ErrImage},
+		"out of date":         {plain, result(func(r *attest.Result) { r.Status = dcap.OutOfDate }), attest.ErrStatus},
+		"out of date, listed": {policy(func(p *attest.Policy) { p.Statuses = []dcap.Status{dcap.OutOfDate} }), result(func(r *attest.Result) { r.Status = dcap.OutOfDate }), nil},
+		"revoked, listed":     {policy(func(p *attest.Policy) { p.Statuses = []dcap.Status{dcap.Revoked} }), result(func(r *attest.Result) { r.Status = dcap.Revoked }), attest.ErrStatus},
+		"machine listed":      {policy(func(p *attest.Policy) { p.Platforms = []attest.PlatformID{{1}} }), good, nil},
+		"other machine":       {policy(func(p *attest.Policy) { p.Platforms = []attest.PlatformID{{2}} }), good, attest.ErrPlatform},
+		"nothing shown":       {&attest.Policy{Kinds: []attest.Kind{attest.None}}, &attest.Result{Kind: attest.None}, nil},
+	} {
+		if err := c.policy.AdmitResult(c.res); !errors.Is(err, c.err) {
 			t.Errorf("%s: got %v, want %v", name, err, c.err)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // everything. Debug and migratable guests are refused under every policy, and
 // hardware is judged by its vendor's statements under every policy. Simulated
 // platforms, which no vendor ever judges, are held against such statements
-// where a caller has them.
+// where a caller has them, or where MinEvaluation or MaxAge asks for them.
 type Policy struct {
 	// Kinds are accepted. Empty: nothing is. None alone means that evidence
 	// is not read at all and the result is None, whatever was presented; None
@@ -178,9 +178,45 @@ func (p *Policy) Open() bool {
 	return len(p.Kinds) > 0 && !slices.ContainsFunc(p.Kinds, func(k Kind) bool { return k != None })
 }
 
-// Admit judges what somebody we trust has appraised already, such as a router
-// beside us. A zero root means that the record names none.
+// Admit judges the record of an appraisal by somebody we trust, such as a
+// router beside us. A zero root means that the record names none. Records name
+// no machine, so a policy that lists machines admits no evidence by them.
 func (p *Policy) Admit(kind Kind, image ImageHash, root KeyID) error {
+	if err := p.admit(kind, image, root); err != nil {
+		return err
+	}
+	if (kind.Real() || kind == Simulated) && !p.Open() && len(p.Platforms) > 0 {
+		return fmt.Errorf("%w: the record names none, and the policy lists some", ErrPlatform)
+	}
+	return nil
+}
+
+// AdmitResult judges a result that another policy has let pass, by kind, root,
+// image, machine and patch level.
+func (p *Policy) AdmitResult(res *Result) error {
+	switch err := p.admit(res.Kind, res.ImageHash, res.RootKeyID); {
+	case err != nil:
+		return err
+	case p.Open() || !res.Kind.Real() && res.Kind != Simulated:
+		return nil
+	case len(p.Platforms) > 0 && !slices.Contains(p.Platforms, res.Platform):
+		return fmt.Errorf("%w: %s", ErrPlatform, res.Platform)
+	case res.Status != "" && !p.patched(res.Status):
+		return fmt.Errorf("%w: %s", ErrStatus, res.Status)
+	}
+	return nil
+}
+
+// patched reports whether a patch level is accepted. A revoked platform never
+// is.
+func (p *Policy) patched(s dcap.Status) bool {
+	if len(p.Statuses) == 0 {
+		return s == dcap.UpToDate
+	}
+	return s != dcap.Revoked && slices.Contains(p.Statuses, s)
+}
+
+func (p *Policy) admit(kind Kind, image ImageHash, root KeyID) error {
 	switch {
 	case p == nil || len(p.Kinds) == 0:
 		return ErrRejectsAll

@@ -22,7 +22,7 @@ type EnclavePolicy struct {
 	MinISVSVN uint16
 }
 
-// VerifyEnclave appraises an SGX quote of version 3, which must bind want.
+// VerifyEnclave appraises the quote of an SGX enclave, which must bind want.
 // Every error is a *RefusedError.
 func VerifyEnclave(quote []byte, want ReportData, end *Endorsements, policy *EnclavePolicy, now time.Time) (*Result, error) {
 	c := &card{}

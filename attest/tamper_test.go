@@ -391,6 +391,7 @@ func TestTampered(t *testing.T) {
 		{"no root list", late(func(c *dcap.Collateral) { c.RootCRL = nil }), dcap.ErrCRL},
 		{"no PCK list", late(func(c *dcap.Collateral) { c.PCKCRL = nil }), dcap.ErrCRL},
 		{"endless list", late(func(c *dcap.Collateral) { c.RootCRL = make([]byte, 9<<20) }), dcap.ErrCRL},
+		{"list for less than it seems", status(func(s *simulated.Statements) { s.CriticalList = true }), dcap.ErrCRL},
 		{"lists expired", at(now.Add(31 * 24 * time.Hour)), dcap.ErrCRLDate},
 		{"lists of tomorrow", at(now.Add(-2 * time.Hour)), dcap.ErrCRLDate},
 		// The statements.
@@ -524,6 +525,9 @@ func TestTampered(t *testing.T) {
 		{"SGX: TDX statements", b.sgx(func(c *sgxCase) { c.collateral = b.intel.Collateral }), dcap.ErrCollateralMismatch},
 		{"SGX: platform out of date", b.sgx(func(c *sgxCase) { c.statements.Platform = dcap.OutOfDate }), attest.ErrStatus},
 		{"SGX: QE out of date", b.sgx(func(c *sgxCase) { c.statements.QE = dcap.OutOfDate }), attest.ErrStatus},
+		{"SGX: revoked is accepted", b.sgx(func(c *sgxCase) {
+			c.statements.Platform, c.policy.Statuses = dcap.Revoked, []dcap.Status{dcap.Revoked}
+		}), attest.ErrStatus},
 		{"SGX: machine revoked", b.sgx(func(c *sgxCase) { c.statements.RevokedMachines = []string{""} }), dcap.ErrRevoked},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -79,7 +79,7 @@ func appraiseChain(c *card, q *dcap.Quote, roots []KeyID, now time.Time) (*dcap.
 // judgeIntel holds the platform against the vendor's statements.
 func judgeIntel(c *card, q *dcap.Quote, chain *dcap.Chain, res *Result, end *Endorsements, policy *Policy, now time.Time) {
 	if end == nil || end.Intel == nil {
-		if res.Kind.Real() {
+		if res.Kind.Real() || policy.MinEvaluation > 0 || policy.MaxAge > 0 {
 			c.stop("collateral", ErrEndorsements)
 		} else {
 			c.skip("collateral", "none at hand; a simulated platform has no patch level")
@@ -93,12 +93,8 @@ func judgeIntel(c *card, q *dcap.Quote, chain *dcap.Chain, res *Result, end *End
 	}
 	c.pass("collateral", "signed under the same root, nothing revoked, valid until "+a.Expires.UTC().Format(time.DateTime))
 	res.Status, res.Advisories = a.Status, a.Advisories
-	accepted := policy.Statuses
-	if len(accepted) == 0 {
-		accepted = []dcap.Status{dcap.UpToDate}
-	}
 	parts := fmt.Sprintf("%s (platform %s, module %s, quoting enclave %s) %v", a.Status, a.Platform, cmp.Or(a.Module, "not judged apart"), a.QE, a.Advisories)
-	c.check("patch level", slices.Contains(accepted, a.Status), fmt.Errorf("%w: %s", ErrStatus, parts), parts)
+	c.check("patch level", policy.patched(a.Status), fmt.Errorf("%w: %s", ErrStatus, parts), parts)
 	c.check("evaluation number", a.EvaluationNumber >= policy.MinEvaluation, fmt.Errorf("%w: number %d, at least %d", ErrEvaluation, a.EvaluationNumber, policy.MinEvaluation), strconv.Itoa(a.EvaluationNumber))
 	judgeAge(c, a.Issued, policy, now)
 	res.Expires = a.Expires

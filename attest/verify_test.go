@@ -135,6 +135,8 @@ func TestPolicy(t *testing.T) {
 		"fake for simulated":            {fake, v.Policy(all), "", attest.ErrKind},
 		"fake for hardware":             {april, attest.HardwarePolicy(all), "", attest.ErrKind},
 		"simulated for fake":            {good, &attest.Policy{Kinds: []attest.Kind{attest.Fake}}, "", attest.ErrRoot},
+		"age of nothing":                {good, demanding(v, func(p *attest.Policy) { p.MaxAge = time.Hour }), "", attest.ErrEndorsements},
+		"number of nothing":             {good, demanding(v, func(p *attest.Policy) { p.MinEvaluation = 1 }), "", attest.ErrEndorsements},
 		"unknown format":                {attest.Evidence{Format: 9}, v.Policy(all), "", attest.ErrFormat},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -167,6 +169,13 @@ func TestPolicy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// demanding is a simulated vendor's policy with more.
+func demanding(v *simulated.Vendor, more func(*attest.Policy)) *attest.Policy {
+	p := v.Policy(attest.DeferredImages())
+	more(p)
+	return p
 }
 
 // TestFakeBindsReportData: even fake evidence belongs to one key.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -182,6 +183,9 @@ func parseCRL(der []byte, issuer *x509.Certificate, now time.Time) (*x509.Revoca
 	if !bytes.Equal(crl.RawIssuer, issuer.RawSubject) {
 		return nil, fmt.Errorf("%w: issued by %q", ErrCRLSignature, crl.Issuer.CommonName)
 	}
+	if oid := critical(crl); oid != "" {
+		return nil, fmt.Errorf("%w: unknown critical extension %s", ErrCRL, oid)
+	}
 	if crl.SignatureAlgorithm != x509.ECDSAWithSHA256 || crl.CheckSignatureFrom(issuer) != nil {
 		return nil, ErrCRLSignature
 	}
@@ -189,6 +193,22 @@ func parseCRL(der []byte, issuer *x509.Certificate, now time.Time) (*x509.Revoca
 		return nil, fmt.Errorf("%w: from %s to %s", ErrCRLDate, crl.ThisUpdate.Format(time.DateTime), crl.NextUpdate.Format(time.DateTime))
 	}
 	return crl, nil
+}
+
+// critical names a critical extension of the list or its entries, "" if there
+// is none: such a list may say something else than it seems to (RFC 5280 5.2,
+// 5.3), and Intel's have none.
+func critical(crl *x509.RevocationList) string {
+	all := slices.Clone(crl.Extensions)
+	for _, e := range crl.RevokedCertificateEntries {
+		all = append(all, e.Extensions...)
+	}
+	for _, x := range all {
+		if x.Critical {
+			return x.Id.String()
+		}
+	}
+	return ""
 }
 
 func revoked(crl *x509.RevocationList, cert *x509.Certificate) bool {

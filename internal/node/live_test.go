@@ -453,3 +453,14 @@ func TestStatusesAndPlatforms(t *testing.T) {
 		}
 	}
 }
+
+// A router's record names no machine, so a list of machines and a router
+// exclude each other from the start.
+func TestPlatformsBehindRouter(t *testing.T) {
+	c := Default("client")
+	c.Runtime.Via, c.Measured.MinLevel = "127.0.0.1:8116", 0
+	c.Measured.Platforms = []string{strings.Repeat("0f", 32)}
+	if _, err := dialer(&c, nil, nil); err == nil || !strings.Contains(err.Error(), "measured.platforms") {
+		t.Errorf("%v, want a refusal that names measured.platforms", err)
+	}
+}

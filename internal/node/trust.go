@@ -209,6 +209,9 @@ func dialer(c *Config, l1 *level1, log *slog.Logger) (tee.Dialer, error) {
 		if c.Measured.MinLevel > wire.Level0 {
 			return nil, errors.New("configuration: runtime.via names a router, behind which there is no level 1, and measured.min_level demands it")
 		}
+		if len(c.Measured.Platforms) > 0 {
+			return nil, errors.New("configuration: runtime.via names a router, which does not say on which machine a peer runs, and measured.platforms lists some")
+		}
 		return routerDialer(c, log)
 	}
 	id, err := identity(c, l1.chain, log)

@@ -300,7 +300,7 @@ func (s *Scorecard) judge(policy *attest.Policy, res *attest.Result) {
 		return
 	}
 	s.Verdict = string(res.Kind)
-	if err := policy.Admit(res.Kind, res.ImageHash, res.RootKeyID); err != nil {
+	if err := policy.AdmitResult(res); err != nil {
 		s.fail(againstPolicy, "policy "+s.Policy, err)
 		return
 	}
@@ -475,10 +475,9 @@ func (cfg *VerifyConfig) file(ctx context.Context, s *Scorecard, policy *attest.
 		ev.Format = attest.FormatSEVSNP
 	}
 	var end *attest.Endorsements
+	var missing error
 	if base.Endorser != nil {
-		if end, err = base.Endorser.Endorsements(ctx, ev); err != nil {
-			s.add(againstVendor, attest.Factor{Name: "endorsements", Result: attest.Skip, Detail: err.Error()})
-		}
+		end, missing = base.Endorser.Endorsements(ctx, ev)
 	}
 	res, err := attest.Verify(ev, want, end, policy, now)
 	factors := attest.Factors(err)
@@ -495,6 +494,12 @@ func (cfg *VerifyConfig) file(ctx context.Context, s *Scorecard, policy *attest.
 		}
 	}
 	s.add(againstVendor, factors...)
+	switch {
+	case missing != nil && s.Failed() == nil: // as with a live peer, what is wanted must be there
+		s.fail(againstVendor, "collateral", missing)
+	case missing != nil:
+		s.skip(againstVendor, "endorsements", missing.Error())
+	}
 	s.skip(againstRegistry, "image listed", "a file alone belongs to no network")
 	return nil
 }

@@ -5,6 +5,8 @@ package simulated
 import (
 	"context"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -34,6 +36,8 @@ type Statements struct {
 	// revocation lists.
 	RevokedMachines                []string
 	RevokePlatformCA, RevokeSigner bool
+	// CriticalList makes the lists speak of a part of the certificates only.
+	CriticalList bool
 	// Edit changes a statement before it is signed: name is "tcbInfo" or
 	// "enclaveIdentity". nil changes nothing.
 	Edit func(name string, doc map[string]any)
@@ -67,7 +71,7 @@ func (v *Vendor) collateral(s Statements, tcbID, qeID string) (*dcap.Collateral,
 	for _, m := range s.RevokedMachines {
 		serials = append(serials, v.serial("pck/"+m))
 	}
-	if c.PCKCRL, err = revocations(v.pckCA, s.At, serials); err != nil {
+	if c.PCKCRL, err = s.revocations(v.pckCA, serials); err != nil {
 		return nil, err
 	}
 	serials = nil
@@ -77,7 +81,7 @@ func (v *Vendor) collateral(s Statements, tcbID, qeID string) (*dcap.Collateral,
 	if s.RevokeSigner {
 		serials = append(serials, v.signer.cert.SerialNumber)
 	}
-	c.RootCRL, err = revocations(v.root, s.At, serials)
+	c.RootCRL, err = s.revocations(v.root, serials)
 	return c, err
 }
 
@@ -211,10 +215,13 @@ func (v *Vendor) sign(name string, doc map[string]any, s Statements) ([]byte, er
 	return fmt.Appendf(nil, `{"%s":%s,"signature":"%x"}`, name, body, sig), nil
 }
 
-func revocations(issuer authority, at time.Time, serials []*big.Int) ([]byte, error) {
-	t := &x509.RevocationList{Number: big.NewInt(at.Unix()), ThisUpdate: at, NextUpdate: at.Add(Lifetime), SignatureAlgorithm: x509.ECDSAWithSHA256}
+func (s Statements) revocations(issuer authority, serials []*big.Int) ([]byte, error) {
+	t := &x509.RevocationList{Number: big.NewInt(s.At.Unix()), ThisUpdate: s.At, NextUpdate: s.At.Add(Lifetime), SignatureAlgorithm: x509.ECDSAWithSHA256}
 	for _, n := range serials {
-		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: at})
+		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: s.At})
+	}
+	if s.CriticalList { // an issuing distribution point for attribute certificates only
+		t.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x85, 1, 0xff}}}
 	}
 	der, err := x509.CreateRevocationList(nil, t, issuer.cert, deterministic{issuer.key})
 	if err != nil {
