@@ -3,7 +3,8 @@
 //
 // None of these is trusted: the verifier believes signatures and dates. What
 // is guarded here is only the cost: nothing is fetched for evidence whose
-// certificates do not end in a trusted root, and nothing twice in a short
+// certificates do not end in a trusted root (of SEV-SNP reports, which do not
+// bring theirs: where no such root is trusted), and nothing twice in a short
 // time.
 //
 // Owns: the cache folder's files.
@@ -244,7 +245,8 @@ func (s *Source) entry(key string) (*entry, error) {
 }
 
 // identify says which platform ev is from. An Intel chain is verified up to a
-// trusted root first; of AMD only a handful of products exist.
+// trusted root first; of AMD, where it is trusted at all, only a handful of
+// products exist.
 func (s *Source) identify(ev attest.Evidence) (platform, error) {
 	switch ev.Format {
 	case attest.FormatTDX:
@@ -254,6 +256,9 @@ func (s *Source) identify(ev attest.Evidence) (platform, error) {
 		}
 		return s.identifyIntel(q)
 	case attest.FormatSEVSNP:
+		if !slices.ContainsFunc(s.cfg.Roots, func(r attest.KeyID) bool { return attest.KindOf(r) != attest.TDX }) {
+			return platform{}, ErrUntrusted
+		}
 		signer, err := sevsnp.ParseSigner(ev.Certificate)
 		if err != nil {
 			return platform{}, fmt.Errorf("endorse: %w", err)

@@ -264,6 +264,8 @@ func TestAMD(t *testing.T) {
 	cfg := w.cfg
 	cfg.KDS = srv.URL
 	s := New(cfg)
+	intelOnly := cfg
+	intelOnly.Roots = []attest.KeyID{attest.IntelRoot}
 	for _, vlek := range []bool{false, true} {
 		g, err := line.NewGuest(simulated.SNPGuestConfig{Measurement: [48]byte{1}, VLEK: vlek})
 		if err != nil {
@@ -272,6 +274,9 @@ func TestAMD(t *testing.T) {
 		ev, err := g.Attest(t.Context(), data)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if _, err := New(intelOnly).Endorsements(t.Context(), ev); !errors.Is(err, ErrUntrusted) {
+			t.Errorf("where no root of AMD is trusted: %v, want ErrUntrusted", err)
 		}
 		end, err := s.Endorsements(t.Context(), ev)
 		if err != nil {
