@@ -26,9 +26,9 @@ func TestTurns(t *testing.T) {
 	if _, err := turns.Take(over, "192.0.2.3:1"); !errors.Is(err, ErrBusy) {
 		t.Errorf("all cores taken: %v, want ErrBusy", err)
 	}
-	waiting, err := turns.Alone(over, "192.0.2.3:1")
+	waiting, err := turns.Alone(t.Context(), "192.0.2.3:1")
 	if err != nil {
-		t.Errorf("without a core: %v", err)
+		t.Fatalf("without a core: %v", err)
 	}
 	if _, err := turns.Alone(over, "192.0.2.3:2"); !errors.Is(err, ErrBusy) {
 		t.Errorf("the same address without a core: %v, want ErrBusy", err)
