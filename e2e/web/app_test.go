@@ -1,10 +1,14 @@
 package web_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,12 +18,14 @@ import (
 	"github.com/chromedp/cdproto/fetch"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/cocoon-network/cocoon/internal/assist/telegram/telegramtest"
 )
 
 // TestApp goes through each page on a phone and on a desktop.
 func TestApp(t *testing.T) {
 	chrome := chromium(t)
-	url := network(t)
+	bin, url, gateway := network(t)
 	file := export(t)
 	for _, s := range []struct {
 		name          string
@@ -52,6 +58,79 @@ func TestApp(t *testing.T) {
 		}
 		p.shot("compose")
 	})
+	t.Run("miniapp", func(t *testing.T) { miniApp(t, chrome, bin, gateway) })
+}
+
+// miniApp opens the app as Telegram's clients do, whose signature is a stand-in's.
+func miniApp(t *testing.T, chrome context.Context, bin, gateway string) {
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
+	app := start(t, bin, []string{"assist "}, "assist", "--listen", "127.0.0.1:0", "--upstream", gateway, "--dir", t.TempDir(),
+		"--mini-app-bot", fmt.Sprint(telegramtest.BotID), "--mini-app-key", hex.EncodeToString(key.Public().(ed25519.PublicKey)), "--total-daily-nano", "1000000000")[0]
+	launch := func(user int, at time.Time, name string) string {
+		data := telegramtest.InitData(key, map[string]string{"auth_date": fmt.Sprint(at.Unix()), "query_id": name, "user": fmt.Sprintf(`{"id":%d,"first_name":"Anna","language_code":"id"}`, user)})
+		return app + "/#tgWebAppData=" + url.QueryEscape(data) + "&tgWebAppVersion=9.1&tgWebAppPlatform=android"
+	}
+	closed := func(url, want string) {
+		t.Helper()
+		p := open(t, chrome, url, 390, 844, false)
+		if s := p.text("#closed"); !strings.Contains(s, want) {
+			t.Errorf("the page says %q, not %q", s, want)
+		}
+		p.expected("401")
+		p.named("closed")
+		p.shot("closed")
+	}
+	closed(app, "from its bot")
+	closed(launch(1, time.Now().Add(-2*time.Hour), "old"), "older than an hour")
+	closed(strings.Replace(launch(1, time.Now(), "forged"), "Anna", "Anne", 1), "not signed by Telegram")
+
+	first := launch(1, time.Now(), "a")
+	p := open(t, chrome, first, 390, 844, false)
+	if p.text("#closed") != "" || p.text("#tab-summarise") != "Ringkas" {
+		t.Fatalf("a user of Telegram does not get in: %s", p.text("body"))
+	}
+	if p.is("document.cookie") {
+		t.Error("scripts can read the session")
+	}
+	p.write("#draft", "how are yuo")
+	p.click("#improve")
+	p.done("#compose-out")
+	if p.text("#compose-out [data-result]") != "How are you?" {
+		t.Errorf("no new draft: %s", p.text("#compose-out"))
+	}
+	p.named("compose")
+	p.shot("compose")
+	p.do(chromedp.Reload()) // with the same launch
+	p.wait(`document.documentElement.dataset.ready`)
+	if p.text("#closed") != "" {
+		t.Errorf("after a reload: %s", p.text("#closed"))
+	}
+
+	// Another one on the same device does not find the first one's messages.
+	p.js(`fetch("assist/v1/index", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({chat: "c", messages: [{id: 1, text: "the harbour gate"}]})}).then((r) => { document.body.dataset.indexed = r.status })`, nil)
+	p.wait(`document.body.dataset.indexed === "200"`)
+	find := func(p *page, want string) {
+		t.Helper()
+		p.js(`fetch("assist/v1/search", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({query: "harbour"})}).then((r) => r.json()).then((a) => { document.body.dataset.hits = a.hits.length })`, nil)
+		p.wait(`document.body.dataset.hits`)
+		var got string
+		p.js("document.body.dataset.hits", &got)
+		if got != want {
+			t.Errorf("%s hits, not %s", got, want)
+		}
+	}
+	find(p, "1")
+	other := open(t, chrome, launch(2, time.Now(), "b"), 390, 844, true)
+	find(other, "0")
+	// The first one's window does not act for the other one.
+	p.write("#draft", "how are yuo")
+	p.click("#improve")
+	p.done("#compose-out")
+	if s := p.text("#compose-out [role=alert]"); !strings.Contains(s, "dari botnya di Telegram") {
+		t.Errorf("a window whose session another took says %q", s)
+	}
+	p.expected("401")
+	closed(first, "used before")
 }
 
 // background returns the brightness of the page's background, 0 to 255.

@@ -40,10 +40,11 @@ func require(t *testing.T, have bool, lacking string) {
 	t.Skip(lacking)
 }
 
-// network starts `cocoon up --assist` and returns the web app's address.
-func network(t *testing.T) string {
+// network starts `cocoon up --assist` and returns the program and the addresses
+// of the web app and the gateway.
+func network(t *testing.T) (bin, app, gateway string) {
 	t.Helper()
-	bin := os.Getenv("COCOON_BIN")
+	bin = os.Getenv("COCOON_BIN")
 	if bin == "" {
 		bin = filepath.Join(t.TempDir(), "cocoon")
 		cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "./cmd/cocoon")
@@ -52,7 +53,15 @@ func network(t *testing.T) string {
 			t.Fatalf("go build: %v\n%s", err, out)
 		}
 	}
-	cmd := exec.Command(bin, "up", "--dir", filepath.Join(t.TempDir(), "net"), "--listen", "127.0.0.1:0", "--assist=127.0.0.1:0")
+	said := start(t, bin, []string{"ready ", "assist "}, "up", "--dir", filepath.Join(t.TempDir(), "net"), "--listen", "127.0.0.1:0", "--assist=127.0.0.1:0")
+	return bin, said[1], said[0]
+}
+
+// start runs the program until the test ends, and returns what follows these
+// words, each of which begins a line.
+func start(t *testing.T, bin string, words []string, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command(bin, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
@@ -62,13 +71,20 @@ func network(t *testing.T) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	found := make(chan string, 1)
+	found := make(chan []string, 1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		said := make([]string, len(words))
+		left := len(words)
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			if url, ok := strings.CutPrefix(lines.Text(), "assist "); ok {
-				found <- url
+			for i, w := range words {
+				if rest, ok := strings.CutPrefix(lines.Text(), w); ok && said[i] == "" {
+					said[i] = rest
+					if left--; left == 0 {
+						found <- said
+					}
+				}
 			}
 		}
 	}()
@@ -80,14 +96,14 @@ func network(t *testing.T) string {
 		_ = cmd.Wait()
 	})
 	select {
-	case url := <-found:
-		return url
+	case said := <-found:
+		return said
 	case <-ended:
-		t.Fatalf("cocoon up ended: %s", stderr.String())
+		t.Fatalf("cocoon %s ended: %s", args[0], stderr.String())
 	case <-time.After(patience):
-		t.Fatalf("no address of the web app within %v", patience)
+		t.Fatalf("cocoon %s did not say %q within %v", args[0], words, patience)
 	}
-	return ""
+	return nil
 }
 
 // chromium starts a browser with a fresh profile, for all pages of a test.

@@ -5,6 +5,8 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +15,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +24,8 @@ import (
 
 	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/assist"
+	"github.com/cocoon-network/cocoon/internal/assist/index"
+	"github.com/cocoon-network/cocoon/internal/assist/telegram"
 	"github.com/cocoon-network/cocoon/internal/assist/web"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 )
@@ -34,8 +40,18 @@ type assistFlags struct {
 	hosts                               []string
 	keys                                string
 	index                               string
+	indexMost                           int
 	perMinute                           int
-	daily                               uint64
+	daily, total                        uint64
+	miniApp                             miniAppFlags
+}
+
+// miniAppFlags say whom of Telegram's users the web app lets in.
+type miniAppFlags struct {
+	bot    int64
+	users  []int64
+	key    string
+	frames []string
 }
 
 func (a *app) assistCommand() *cobra.Command {
@@ -53,10 +69,15 @@ listens on this machine only. With --keys, a file of API keys, one a line,
 callers send one as "Authorization: Bearer KEY". OPENAI_API_KEY is sent to the
 upstream; for a network in --dir that asks for keys, one is made without it.
 
+With --mini-app-bot, users of Telegram who open the web app from that bot get in
+by Telegram's signature, each with limits and an index of their own. Anybody can
+open a bot's app: name --mini-app-user, or bound the cost by --total-daily-nano.
+
 When it answers, a line "assist http://HOST:PORT" is printed.`,
 		Example: `  cocoon assist
   cocoon assist --upstream http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B
   cocoon assist --listen 0.0.0.0:10002 --host assist.example --keys keys.txt --daily-nano 1000000000
+  cocoon assist --host assist.example --mini-app-bot 123456 --total-daily-nano 1000000000
   curl http://127.0.0.1:10002/assist/v1/translate -H 'Content-Type: application/json' \
     -d '{"texts":[{"text":"See you tomorrow!"}],"to":"id"}'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -95,7 +116,44 @@ When it answers, a line "assist http://HOST:PORT" is printed.`,
 	fl.StringVar(&f.index, "index", "", "folder of callers' search indexes, encrypted (default: assist in --dir)")
 	fl.IntVar(&f.perMinute, "per-minute", 60, "requests that one caller may make a minute")
 	fl.Uint64Var(&f.daily, "daily-nano", 0, "what one caller's requests may cost a day, in nano; 0 = no limit")
+	fl.Uint64Var(&f.total, "total-daily-nano", 0, "what all requests of a day may cost, in nano; 0 = no limit")
+	fl.IntVar(&f.indexMost, "index-messages", index.MaxMessages, "messages that one caller's search index may hold")
+	fl.Int64Var(&f.miniApp.bot, "mini-app-bot", 0, "bot whose Mini App this is: the number before the colon of its token")
+	fl.Int64SliceVar(&f.miniApp.users, "mini-app-user", nil, "ids of Telegram's users who may open it (default: all)")
+	fl.StringVar(&f.miniApp.key, "mini-app-key", "production", "whose signature counts: Telegram's \"production\" or \"test\" key, or another in hex")
+	fl.StringSliceVar(&f.miniApp.frames, "frame", nil, "origins that may show the web app in a frame, such as https://web.telegram.org")
 	return cmd
+}
+
+// launches makes the check of what Telegram tells the Mini App; nil = there is
+// none.
+func (m *miniAppFlags) launches() (func(string, time.Time) (web.Launch, error), error) {
+	if m.bot == 0 {
+		return nil, nil
+	}
+	policy := telegram.InitDataPolicy{BotID: m.bot}
+	switch m.key {
+	case "production":
+		policy.Key = telegram.ProductionKey
+	case "test":
+		policy.Key = telegram.TestKey
+	default:
+		b, err := hex.DecodeString(m.key)
+		if err != nil || len(b) != ed25519.PublicKeySize {
+			return nil, usageError{fmt.Errorf("--mini-app-key %q is neither production nor test nor a key of %d bytes in hex", m.key, ed25519.PublicKeySize)}
+		}
+		policy.Key = b
+	}
+	return func(data string, now time.Time) (web.Launch, error) {
+		d, err := policy.Verify(data, now)
+		if err != nil {
+			return web.Launch{}, err
+		}
+		if len(m.users) > 0 && !slices.Contains(m.users, d.User.ID) {
+			return web.Launch{}, errors.New("this server lets in only some, and you are none of them: ask whoever runs it")
+		}
+		return web.Launch{User: "telegram " + strconv.FormatInt(d.User.ID, 10), ID: d.Launch, Expires: d.Expires}, nil
+	}, nil
 }
 
 // open checks the flags and listens.
@@ -107,9 +165,23 @@ func (f *assistFlags) open() (net.Listener, error) {
 	if f.perMinute < 1 || f.perMinute > 1_000_000 {
 		return nil, usageError{fmt.Errorf("--per-minute %d: 1 to 1000000 are possible", f.perMinute)}
 	}
+	if f.indexMost < 0 || f.indexMost > index.MaxMessages {
+		return nil, usageError{fmt.Errorf("--index-messages %d: 1 to %d are possible", f.indexMost, index.MaxMessages)}
+	}
+	switch m := &f.miniApp; {
+	case m.bot < 0:
+		return nil, usageError{fmt.Errorf("--mini-app-bot %d is no bot: write the number before the colon of its token", m.bot)}
+	case m.bot == 0 && len(m.users) > 0:
+		return nil, usageError{errors.New("--mini-app-user needs --mini-app-bot, the bot whose Mini App they open")}
+	case m.bot != 0 && len(m.users) == 0 && f.total == 0:
+		return nil, usageError{errors.New("everybody on Telegram can open a bot's Mini App, and this server's owner pays: bound that by --total-daily-nano, or name users by --mini-app-user")}
+	}
+	if _, err := f.miniApp.launches(); err != nil {
+		return nil, err
+	}
 	ip, _ := netip.AddrFromSlice(addr.IP)
-	if f.keys == "" && (!ip.IsLoopback() && !ip.Unmap().IsLoopback() || len(f.hosts) > 0) {
-		return nil, usageError{errors.New("others than this machine would spend its owner's money: name a file of API keys with --keys, or listen on 127.0.0.1 without --host")}
+	if f.keys == "" && f.miniApp.bot == 0 && (!ip.IsLoopback() && !ip.Unmap().IsLoopback() || len(f.hosts) > 0) {
+		return nil, usageError{errors.New("others than this machine would spend its owner's money: name a file of API keys with --keys or the bot of a Mini App with --mini-app-bot, or listen on 127.0.0.1 without --host")}
 	}
 	ln, err := net.ListenTCP("tcp", addr)
 	if err != nil {
@@ -129,6 +201,10 @@ func (a *app) upstreamKey(ctx context.Context, upstream, name string) (string, e
 
 // assistHandler makes the server of the tasks on an OpenAI endpoint.
 func (a *app) assistHandler(f *assistFlags, base, key string) (*web.Server, error) {
+	launches, err := f.miniApp.launches()
+	if err != nil {
+		return nil, err
+	}
 	cfg := web.Config{
 		Endpoint:  &assist.Endpoint{Base: base, Model: f.model, EmbedModel: f.embedModel, APIKey: key},
 		Logger:    slog.New(slog.NewTextHandler(a.env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
@@ -136,6 +212,14 @@ func (a *app) assistHandler(f *assistFlags, base, key string) (*web.Server, erro
 		IndexDir:  cmp.Or(f.index, filepath.Join(a.dir, "assist")),
 		PerMinute: f.perMinute,
 		DailyNano: f.daily,
+		TotalNano: f.total,
+		MiniApp:   launches,
+		Frames:    f.miniApp.frames,
+
+		IndexMessages: f.indexMost,
+	}
+	if k := f.miniApp.key; launches != nil && k != "production" {
+		a.progress("sessions are given by a key that is not Telegram's production key (--mini-app-key)")
 	}
 	if f.keys != "" {
 		b, err := os.ReadFile(f.keys)
@@ -157,6 +241,9 @@ func (a *app) assistHandler(f *assistFlags, base, key string) (*web.Server, erro
 			return nil, fmt.Errorf("%s has no keys: write one a line", f.keys)
 		}
 		cfg.User = web.KeyUsers(keys)
+	}
+	if f.total > 0 {
+		a.progress("all callers together may spend %s a day", coins.Nano(f.total))
 	}
 	if f.daily > 0 {
 		a.progress("each caller may spend %s a day", coins.Nano(f.daily))

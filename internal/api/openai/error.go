@@ -34,6 +34,7 @@ const (
 	CodeMissingParameter    = "missing_required_parameter"
 	CodeUnsupported         = "unsupported_parameter"
 	CodeInvalidKey          = "invalid_api_key"
+	CodeSessionRequired     = "session_required"
 	CodeInsufficientBalance = "insufficient_balance"
 	CodeModelNotAllowed     = "model_not_allowed"
 	CodeInsufficientQuota   = "insufficient_quota"
@@ -77,6 +78,7 @@ var classes = map[string]class{
 	CodeMissingParameter:    {http.StatusBadRequest, TypeInvalidRequest},
 	CodeUnsupported:         {http.StatusBadRequest, TypeInvalidRequest},
 	CodeInvalidKey:          {http.StatusUnauthorized, TypeInvalidRequest},
+	CodeSessionRequired:     {http.StatusUnauthorized, TypeInvalidRequest},
 	CodeInsufficientBalance: {http.StatusPaymentRequired, TypeBilling},
 	CodeModelNotAllowed:     {http.StatusForbidden, TypePermission},
 	CodeInsufficientQuota:   {http.StatusTooManyRequests, TypeQuota},

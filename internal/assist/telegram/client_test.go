@@ -121,11 +121,16 @@ func TestInitData(t *testing.T) {
 	if err != nil || d.User.ID != 77 || d.User.Language != "ru" || d.AuthDate.Unix() != 1789999000 {
 		t.Fatalf("%+v %v", d, err)
 	}
+	if again, err := p.Verify(strings.Replace(good, "hash=00", "hash=01", 1), now); err != nil || again.Launch != d.Launch {
+		t.Errorf("a copy of one launch counts as another: %v", err)
+	}
+	lines := fields()
+	lines["query_id"] = "AA\nuser={\"id\":78}"
 	old, late, nobody := fields(), fields(), fields()
 	old["auth_date"], late["auth_date"], nobody["user"] = "1789996399", "1790000100", `{"id":0}`
 	for name, bad := range map[string]string{
 		"empty": "", "no query": "%zz", "another bot's": make("4243", fields()), "old": make("4242", old), "of the future": make("4242", late),
-		"nobody": make("4242", nobody), "changed": strings.Replace(good, "77", "78", 1), "field added": good + "&a=b", "field doubled": good + "&user=x",
+		"a line in a value": make("4242", lines), "nobody": make("4242", nobody), "changed": strings.Replace(good, "77", "78", 1), "field added": good + "&a=b", "field doubled": good + "&user=x",
 		"signature cut": strings.Replace(good, "signature=", "signature=A", 1), "long": good + "&x=" + strings.Repeat("a", maxInitData),
 	} {
 		if d, err := p.Verify(bad, now); !errors.Is(err, ErrInitData) {

@@ -2,6 +2,7 @@ package telegram
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -44,6 +45,10 @@ type InitData struct {
 	User       User
 	AuthDate   time.Time
 	StartParam string
+	// Launch is the hash of what Telegram signed, the same for each copy of the
+	// data however it is written; Expires is until when a copy verifies.
+	Launch  [sha256.Size]byte
+	Expires time.Time
 }
 
 // InitDataPolicy says whose data is taken. Its zero value takes none.
@@ -71,7 +76,8 @@ func (p InitDataPolicy) Verify(initData string, now time.Time) (*InitData, error
 	}
 	lines := make([]string, 0, len(fields))
 	for k, v := range fields {
-		if len(v) != 1 {
+		// What joins lines must not stand in one, or two readings had one signature.
+		if len(v) != 1 || strings.ContainsAny(k, "=\n") || strings.Contains(v[0], "\n") {
 			return nil, ErrInitData
 		}
 		if k != "hash" && k != "signature" {
@@ -83,14 +89,16 @@ func (p InitDataPolicy) Verify(initData string, now time.Time) (*InitData, error
 	if err != nil || len(sig) != ed25519.SignatureSize {
 		return nil, ErrInitData
 	}
-	if !ed25519.Verify(p.Key, []byte(strconv.FormatInt(p.BotID, 10)+":WebAppData\n"+strings.Join(lines, "\n")), sig) {
+	signed := []byte(strconv.FormatInt(p.BotID, 10) + ":WebAppData\n" + strings.Join(lines, "\n"))
+	if !ed25519.Verify(p.Key, signed, sig) {
 		return nil, ErrInitData
 	}
 	seconds, err := strconv.ParseInt(fields.Get("auth_date"), 10, 48)
 	if err != nil {
 		return nil, ErrInitData
 	}
-	d := &InitData{AuthDate: time.Unix(seconds, 0), StartParam: fields.Get("start_param")}
+	d := &InitData{AuthDate: time.Unix(seconds, 0), StartParam: fields.Get("start_param"), Launch: sha256.Sum256(signed)}
+	d.Expires = d.AuthDate.Add(InitDataAge)
 	if age := now.Sub(d.AuthDate); age > InitDataAge || age < -initDataSkew {
 		return nil, ErrInitData
 	}

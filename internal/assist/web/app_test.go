@@ -1,11 +1,14 @@
 package web
 
 import (
+	"encoding/json"
 	"io/fs"
 	"path"
 	"regexp"
 	"slices"
 	"testing"
+
+	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
 
 // TestAppFiles holds the app to what its policy lets it do: nothing inline,
@@ -62,6 +65,23 @@ func TestAppFiles(t *testing.T) {
 	}
 	if len(keys["en"]) < 150 || len(slices.Compact(slices.Clone(keys["en"]))) != len(keys["en"]) {
 		t.Fatalf("%d English words, or some twice", len(keys["en"]))
+	}
+	b, err = fs.ReadFile(appFiles, "app/task.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := regexp.MustCompile(`known = (\[.*?\]);`).FindSubmatch(b)
+	var codes []string
+	if known == nil || json.Unmarshal(known[1], &codes) != nil || len(codes) < 10 {
+		t.Fatal("task.js does not say which errors it knows")
+	}
+	for _, c := range codes {
+		if c != "offline" && !slices.Contains(openai.Codes(), c) {
+			t.Errorf("task.js knows an error %q, which nobody sends", c)
+		}
+		if !slices.Contains(keys["en"], "err_"+c) {
+			t.Errorf("there are no words for the error %q", c)
+		}
 	}
 	for _, l := range []string{"id", "ru"} {
 		for _, k := range keys["en"] {

@@ -61,9 +61,11 @@ type limits struct {
 	rate  float64 // requests a second
 	burst float64
 	daily uint64 // nano; 0 = no limit
+	total uint64 // of all users, nano; 0 = no limit
 
 	mu    sync.Mutex
-	day   int64 // days since 1970, UTC
+	day   int64  // days since 1970, UTC
+	spent uint64 // nano, today, by all
 	users map[string]*usage
 }
 
@@ -79,13 +81,13 @@ type usage struct {
 const maxUsers = 100_000
 
 func newLimits(cfg *Config) *limits {
-	return &limits{rate: float64(cfg.PerMinute) / 60, burst: float64(cfg.Burst), daily: cfg.DailyNano, users: map[string]*usage{}}
+	return &limits{rate: float64(cfg.PerMinute) / 60, burst: float64(cfg.Burst), daily: cfg.DailyNano, total: cfg.TotalNano, users: map[string]*usage{}}
 }
 
 // user returns a user's numbers as of now; l.mu is held.
 func (l *limits) user(name string, now time.Time) *usage {
 	if day := now.Unix() / 86400; day != l.day {
-		l.day = day
+		l.day, l.spent = day, 0
 		for k, u := range l.users {
 			u.spent = 0
 			if u.running == 0 && now.Sub(u.at).Seconds()*l.rate >= l.burst {
@@ -135,10 +137,13 @@ func (l *limits) enter(name string) (done func(), err error) {
 }
 
 func (l *limits) budget(u *usage, now time.Time) error {
+	tomorrow := time.Unix((now.Unix()/86400+1)*86400, 0)
+	if l.total > 0 && l.spent >= l.total {
+		return openai.RateLimited(tomorrow.Sub(now), "What this server may spend today is spent; it begins anew at midnight UTC.")
+	}
 	if l.daily == 0 || u.spent < l.daily {
 		return nil
 	}
-	tomorrow := time.Unix((now.Unix()/86400+1)*86400, 0)
 	return openai.RateLimited(tomorrow.Sub(now), "Your budget of %d nano for today is spent; it begins anew at midnight UTC.", l.daily)
 }
 
@@ -154,8 +159,10 @@ func (l *limits) spend(name string, nano uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.user(name, time.Now())
-	if u.spent += nano; u.spent < nano {
-		u.spent = ^uint64(0)
+	for _, sum := range []*uint64{&u.spent, &l.spent} {
+		if *sum += nano; *sum < nano {
+			*sum = ^uint64(0)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/assist"
@@ -76,34 +77,71 @@ type Ref struct {
 
 // indexes are the open indexes, one folder for each user.
 type indexes struct {
-	dir string
+	dir  string
+	most int // messages of one
 
 	mu   sync.Mutex
-	open map[string]*index.Index
+	open map[string]*held
 }
 
-// maxIndexes bounds the indexes that are open at once.
+// held is an open index and how many requests use it now.
+type held struct {
+	*index.Index
+	users int
+	last  time.Time
+}
+
+// maxIndexes bounds the indexes that are open at once; the one that was idle
+// longest makes room.
 const maxIndexes = 1000
 
-func (x *indexes) of(user string) (*index.Index, error) {
+func newIndexes(cfg *Config) *indexes {
+	return &indexes{dir: cfg.IndexDir, most: cfg.IndexMessages, open: map[string]*held{}}
+}
+
+// of opens a user's index; done must be called when it is not used any more.
+func (x *indexes) of(user string) (ix *index.Index, done func(), err error) {
 	if x.dir == "" {
-		return nil, openai.Unavailable("This server keeps no index; whoever runs it can name a folder for one.")
+		return nil, nil, openai.Unavailable("This server keeps no index; whoever runs it can name a folder for one.")
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if ix := x.open[user]; ix != nil {
-		return ix, nil
+	h := x.open[user]
+	if h == nil {
+		if len(x.open) >= maxIndexes && !x.closeIdleLocked() {
+			return nil, nil, openai.Unavailable("This server has too many indexes in use; try again.")
+		}
+		sum := sha256.Sum256([]byte("cocoon index of " + user))
+		ix, err := index.Open(filepath.Join(x.dir, hex.EncodeToString(sum[:8])))
+		if err != nil {
+			return nil, nil, storage(err)
+		}
+		h = &held{Index: ix}
+		x.open[user] = h
 	}
-	if len(x.open) >= maxIndexes {
-		return nil, openai.Unavailable("This server has too many indexes open.")
+	h.users++
+	return h.Index, func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		h.users--
+		h.last = time.Now()
+	}, nil
+}
+
+// closeIdleLocked closes the index that was idle longest.
+func (x *indexes) closeIdleLocked() bool {
+	oldest := ""
+	for user, h := range x.open {
+		if h.users == 0 && (oldest == "" || h.last.Before(x.open[oldest].last)) {
+			oldest = user
+		}
 	}
-	sum := sha256.Sum256([]byte("cocoon index of " + user))
-	ix, err := index.Open(filepath.Join(x.dir, hex.EncodeToString(sum[:8])))
-	if err != nil {
-		return nil, storage(err)
+	if oldest == "" {
+		return false
 	}
-	x.open[user] = ix
-	return ix, nil
+	_ = x.open[oldest].Close() // what was indexed is on the disk since then
+	delete(x.open, oldest)
+	return true
 }
 
 // storage is what a caller hears of an index that fails: the cause, without
@@ -145,10 +183,11 @@ func (c *call) index(rq *IndexRequest) (*IndexResult, error) {
 	if len(rq.Messages) == 0 && len(rq.Delete) == 0 && !rq.Forget {
 		return nil, openai.Missing("messages")
 	}
-	ix, err := c.indexes.of(c.user)
+	ix, done, err := c.indexes.of(c.user)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	r := &IndexResult{Answer: answered("index@1", assist.Proof{})}
 	if rq.Forget {
 		if r.Deleted, err = ix.Forget(rq.Chat); err != nil {
@@ -163,6 +202,9 @@ func (c *call) index(rq *IndexRequest) (*IndexResult, error) {
 		r.Deleted += n
 	}
 	if len(rq.Messages) > 0 {
+		if ix.Len()+len(rq.Messages) > c.indexes.most {
+			return nil, openai.InvalidRequest("messages", "Your index holds %d messages, and may hold %d: delete some, or forget a chat.", ix.Len(), c.indexes.most)
+		}
 		added, proof, err := ix.Add(c.ctx, c.model, rq.Chat, rq.Messages)
 		r.Proof.Add(proof)
 		if err != nil {
@@ -178,10 +220,11 @@ func (c *call) find(rq *SearchRequest) (*index.Found, assist.Proof, error) {
 	if len(rq.Chats) > 1000 {
 		return nil, assist.Proof{}, openai.InvalidRequest("chats", "'chats' has %d chats; at most 1000 are taken.", len(rq.Chats))
 	}
-	ix, err := c.indexes.of(c.user)
+	ix, done, err := c.indexes.of(c.user)
 	if err != nil {
 		return nil, assist.Proof{}, err
 	}
+	defer done()
 	f, proof, err := ix.Search(c.ctx, c.model, &index.Query{Text: rq.Query, Chats: rq.Chats, From: rq.From, Since: rq.Since, Until: rq.Until, N: rq.N})
 	return f, proof, storage(err)
 }

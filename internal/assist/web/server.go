@@ -35,8 +35,12 @@ type Config struct {
 	// and "localhost".
 	Hosts []string
 	// User says who asks, for limits; an error refuses the request. nil = the
-	// remote address.
+	// remote address, or with MiniApp nobody else.
 	User func(*http.Request) (string, error)
+	// MiniApp checks what a messenger tells the page of who opened it; who passes
+	// gets a session, and is a user with limits and an index. Its error is told.
+	// nil = there are no sessions.
+	MiniApp func(data string, now time.Time) (Launch, error)
 	// PerMinute is how many requests a user may make in the long run, Burst how
 	// many at once after a pause; 0 = 60 and 20.
 	PerMinute, Burst int
@@ -44,6 +48,11 @@ type Config struct {
 	// limit. It is looked at before each call, so that the last one may pass it.
 	// What was spent is forgotten when the server stops.
 	DailyNano uint64
+	// TotalNano is the same for all users together.
+	TotalNano uint64
+	// IndexMessages is how many messages a user's index may hold; 0 =
+	// index.MaxMessages.
+	IndexMessages int
 	// IndexDir keeps the indexes of users' own messages, encrypted; "" = there is
 	// no search.
 	IndexDir string
@@ -69,11 +78,13 @@ type Server struct {
 	guard   guard.Guard
 	limits  *limits
 	indexes *indexes
-	running chan struct{}
-	app     map[string]*file
-	csp     string
-	routes  map[string]*route
-	openAPI []byte
+	// sessions is nil where no messenger vouches for users.
+	sessions *sessions
+	running  chan struct{}
+	app      map[string]*file
+	csp      string
+	routes   map[string]*route
+	openAPI  []byte
 }
 
 //go:embed app
@@ -93,7 +104,13 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Burst == 0 {
 		cfg.Burst = 20
 	}
-	if cfg.User == nil {
+	if cfg.IndexMessages < 0 || cfg.IndexMessages > index.MaxMessages {
+		return nil, fmt.Errorf("web: Config.IndexMessages is %d; 0 to %d are possible", cfg.IndexMessages, index.MaxMessages)
+	}
+	if cfg.IndexMessages == 0 {
+		cfg.IndexMessages = index.MaxMessages
+	}
+	if cfg.User == nil && cfg.MiniApp == nil {
 		cfg.User = RemoteUser
 	}
 	pages, err := guard.New(cfg.Hosts, nil)
@@ -103,7 +120,7 @@ func New(cfg Config) (*Server, error) {
 	if _, err := guard.New(nil, cfg.Frames); err != nil { // origins of the same form
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, guard: pages, limits: newLimits(&cfg), indexes: &indexes{dir: cfg.IndexDir, open: map[string]*index.Index{}}, running: make(chan struct{}, maxRunning)}
+	s := &Server{cfg: cfg, log: cfg.Logger, guard: pages, limits: newLimits(&cfg), indexes: newIndexes(&cfg), sessions: newSessions(&cfg), running: make(chan struct{}, maxRunning)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -131,6 +148,7 @@ type route struct {
 	summary string
 	in, out any // zero values, for the description; nil = none
 	streams bool
+	open    bool // asks nobody who he is
 	serve   func(*Server, *exchange) error
 }
 
@@ -160,6 +178,7 @@ func routes() map[string]*route {
 		"index":        task("Add messages to one's own index, or delete them", false, func(c *call, rq *IndexRequest) (*IndexResult, error) { return c.index(rq) }),
 		"search":       task("Search one's own index by words and meaning", false, func(c *call, rq *SearchRequest) (*SearchResult, error) { return c.search(rq) }),
 		"ask":          task("Answer a question from one's own index", true, func(c *call, rq *AskRequest) (*AskResult, error) { return c.ask(rq) }),
+		"session":      {method: http.MethodPost, summary: "Begin a session as whom a messenger vouches for; sets a cookie", in: SessionRequest{}, out: SessionResult{}, open: true, serve: (*Server).serveSession},
 		"info":         {method: http.MethodGet, summary: "The model, the limits, languages and tones", out: Info{}, serve: (*Server).serveInfo},
 		"openapi.json": {method: http.MethodGet, summary: "This document", out: map[string]any{}, serve: (*Server).serveOpenAPI},
 		"receipts/":    {method: http.MethodGet, summary: "The receipt of a call, as the gateway has it", out: map[string]any{}, serve: (*Server).serveReceipt},
@@ -264,9 +283,11 @@ func (s *Server) dispatch(x *exchange, rt *route) error {
 		x.w.Header().Set("Allow", allow)
 		return openai.MethodNotAllowed(x.r.Method, allow)
 	}
-	var err error
-	if x.user, err = s.cfg.User(x.r); err != nil {
-		return err
+	if !rt.open {
+		var err error
+		if x.user, err = s.user(x.r); err != nil {
+			return err
+		}
 	}
 	return rt.serve(s, x)
 }
@@ -303,7 +324,7 @@ func task[Q, R any](summary string, streams bool, do func(*call, *Q) (*R, error)
 			return openai.RateLimited(time.Second, "The server has %d requests to answer already.", maxRunning)
 		}
 		rq := new(Q)
-		if err := readJSON(x, rq); err != nil {
+		if err := readJSON(x, rq, maxBody); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeoutCause(x.r.Context(), callTimeout, openai.Timeout("The task took longer than %v.", callTimeout))
@@ -332,18 +353,18 @@ func task[Q, R any](summary string, streams bool, do func(*call, *Q) (*R, error)
 	}}
 }
 
-// readJSON reads the body strictly into v.
-func readJSON(x *exchange, v any) error {
-	if x.r.ContentLength > maxBody {
+// readJSON reads the body, of at most most bytes, strictly into v.
+func readJSON(x *exchange, v any, most int64) error {
+	if x.r.ContentLength > most {
 		x.w.Header().Set("Connection", "close")
-		return openai.TooLarge(maxBody)
+		return openai.TooLarge(most)
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(x.w.ResponseWriter, x.r.Body, maxBody))
+	b, err := io.ReadAll(http.MaxBytesReader(x.w.ResponseWriter, x.r.Body, most))
 	var tooLarge *http.MaxBytesError
 	var late interface{ Timeout() bool }
 	switch {
 	case errors.As(err, &tooLarge):
-		return openai.TooLarge(maxBody)
+		return openai.TooLarge(most)
 	case errors.As(err, &late) && late.Timeout():
 		x.w.Header().Set("Connection", "close")
 		return openai.Errorf(openai.CodeRequestTimeout, "The request body did not arrive within %v.", bodyTimeout)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,10 +26,9 @@ import (
 	"github.com/cocoon-network/cocoon/internal/engine/demo"
 )
 
-// serve starts a server of the tasks on an OpenAI endpoint; its log goes to log.
-func serve(t *testing.T, transport http.RoundTripper, change func(*Config)) (url string, log *syncBuffer) {
+// server makes a server of the tasks on an OpenAI endpoint, closed at the end.
+func server(t *testing.T, transport http.RoundTripper, log io.Writer, change func(*Config)) *Server {
 	t.Helper()
-	log = &syncBuffer{}
 	cfg := Config{
 		Endpoint: &assist.Endpoint{Base: "http://engine/v1", HTTP: &http.Client{Transport: transport}},
 		Logger:   slog.New(slog.NewTextHandler(log, nil)), IndexDir: t.TempDir(), PerMinute: 6000, Burst: 1000,
@@ -40,13 +40,20 @@ func serve(t *testing.T, transport http.RoundTripper, change func(*Config)) (url
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(s)
 	t.Cleanup(func() {
-		srv.Close()
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	return s
+}
+
+// serve lets it listen; its log goes to log.
+func serve(t *testing.T, transport http.RoundTripper, change func(*Config)) (url string, log *syncBuffer) {
+	t.Helper()
+	log = &syncBuffer{}
+	srv := httptest.NewServer(server(t, transport, log, change))
+	t.Cleanup(srv.Close)
 	return srv.URL, log
 }
 
@@ -496,5 +503,48 @@ func TestOpenAPI(t *testing.T) {
 		if props[name] == nil {
 			t.Errorf("the result of summarize has no %q", name)
 		}
+	}
+}
+
+// More users than indexes are held open: the idle one makes room, a used one does not.
+func TestIndexesMakeRoom(t *testing.T) {
+	x := newIndexes(&Config{IndexDir: t.TempDir(), IndexMessages: 1})
+	defer x.close()
+	use := func(user string) (done func()) {
+		t.Helper()
+		_, done, err := x.of(user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	for i := range 3 {
+		use(string(rune('a' + i)))()
+	}
+	x.open["a"].last, x.open["b"].last, x.open["c"].last = time.Unix(3, 0), time.Unix(1, 0), time.Unix(2, 0)
+	hold := use("b")
+	x.mu.Lock()
+	if !x.closeIdleLocked() || x.open["c"] != nil || x.open["b"] == nil {
+		t.Errorf("closed: %v", slices.Collect(maps.Keys(x.open)))
+	}
+	if !x.closeIdleLocked() || x.closeIdleLocked() {
+		t.Error("an index in use was closed, or an idle one not")
+	}
+	x.mu.Unlock()
+	hold()
+	use("c")() // opens again
+}
+
+func TestIndexMessages(t *testing.T) {
+	url, _ := serve(t, engine(), func(c *Config) { c.IndexMessages = 2 })
+	add := func(ids string) (int, string) {
+		resp, body := request(t, "POST", url+prefix+"index", `{"chat":"c","messages":[`+ids+`]}`)
+		return resp.StatusCode, body
+	}
+	if code, body := add(`{"id":1,"text":"one"},{"id":2,"text":"two"}`); code != 200 {
+		t.Fatal(body)
+	}
+	if code, body := add(`{"id":3,"text":"three"}`); code != 400 || !strings.Contains(body, "may hold 2") {
+		t.Errorf("%d %s", code, body)
 	}
 }

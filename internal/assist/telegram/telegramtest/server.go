@@ -9,12 +9,17 @@ package telegramtest
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -481,6 +486,19 @@ func integer(v any) int64 {
 		return int64(n)
 	}
 	return 0
+}
+
+// InitData is what Telegram tells a Mini App of the bot, signed by key: fields
+// as "auth_date", "query_id" and "user", a JSON object.
+func InitData(key ed25519.PrivateKey, fields map[string]string) string {
+	q := url.Values{"hash": {"00"}}
+	signed := fmt.Sprintf("%d:WebAppData", BotID)
+	for _, k := range slices.Sorted(maps.Keys(fields)) {
+		signed += "\n" + k + "=" + fields[k]
+		q.Set(k, fields[k])
+	}
+	q.Set("signature", base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(signed))))
+	return q.Encode()
 }
 
 // Rates are the limits of drafts to one peer: 20 in 5 s and 40 in 30 s.

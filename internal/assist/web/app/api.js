@@ -11,7 +11,13 @@ export class Failure extends Error {
   }
 }
 
-let key = "";
+let key = "", session = "";
+/** login begins a session by what Telegram says of who opened the app. Its
+ * cookie is out of reach here; its id says later which session is meant. */
+export async function login(initData) {
+  session = (await call("POST", "session", { init_data: initData })).id || "";
+}
+
 /** setKey sets the API key of servers that want one. */
 export function setKey(k) {
   key = k;
@@ -21,6 +27,7 @@ async function send(method, path, body, accept, signal) {
   const headers = { Accept: accept };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers.Authorization = "Bearer " + key;
+  if (session) headers["X-Cocoon-Session"] = session;
   let r;
   try {
     r = await fetch(base + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal, cache: "no-store" });
@@ -60,9 +67,9 @@ export async function stream(path, body, onDraft, signal) {
       step = await reader.read();
     } catch (e) {
       if (signal?.aborted) throw e;
-      throw new Failure(0, { code: "stream_cut" });
+      throw new Failure(0, { code: "answer_incomplete" });
     }
-    if (step.done) throw new Failure(0, { code: "stream_cut" });
+    if (step.done) throw new Failure(0, { code: "answer_incomplete" });
     rest += step.value.replaceAll("\r\n", "\n");
     for (let end; (end = rest.indexOf("\n\n")) >= 0; rest = rest.slice(end + 2)) {
       let event = "message", data = "";

@@ -1,5 +1,5 @@
 // The page: tabs, settings, and what the service says of itself.
-import { call, setKey } from "./api.js";
+import { call, login, setKey } from "./api.js";
 import { build as compose } from "./compose.js";
 import { $, h } from "./dom.js";
 import { T, choose, guess, t, translate } from "./i18n.js";
@@ -7,6 +7,7 @@ import { build as proof } from "./proof.js";
 import { state } from "./reader.js";
 import { build as search } from "./search.js";
 import { build as summarise } from "./summarise.js";
+import { failure } from "./task.js";
 import { applyTheme, initData, language as telegramLanguage, ready } from "./telegram.js";
 
 const tabs = ["compose", "summarise", "search", "proof"];
@@ -84,7 +85,28 @@ async function info() {
     $("key-form")?.remove();
   } catch (e) {
     service(undefined, e);
-    if (e.status === 401) askKey();
+    if (e.code === "invalid_api_key") askKey();
+    else if (e.status === 401) closed(e);
+  }
+}
+
+/** closed says why nothing here will work. */
+function closed(e) {
+  $("closed")?.remove();
+  const card = failure(e);
+  card.id = "closed";
+  $("main").before(card);
+}
+
+/** begin asks for a session in a Mini App, as whom Telegram says it is, also
+ * where a cookie is there: it may be another's. */
+async function begin() {
+  try {
+    if (initData) await login(initData);
+    await info();
+  } catch (e) {
+    service(undefined, e);
+    closed(e);
   }
 }
 
@@ -101,6 +123,6 @@ function askKey() {
   $("main").before(form);
 }
 
-await info();
+await begin();
 ready();
 document.documentElement.dataset.ready = t("compose");

@@ -174,7 +174,7 @@ export function build(panel) {
     return h("article", { class: "card", "aria-label": t("hits") },
       ask ? [T("h3", {}, "answer"), a.answer ? [T("p", { class: "soft" }, "byAI"), h("p", { class: "result", dir: "auto", "data-answer": true }, a.answer + " ", refs(a.refs.map((r) => r.id)))] : T("p", {}, "noAnswer")] : null,
       T("h3", {}, "hits"), hits.length ? h("ol", { class: "hits" }, hits.map((x) => hit(byID.get(String(x.id)), q, x.snippet))) : T("p", {}, "notIndexed"),
-      proved("search", a));
+      proved("search", a, ask && !a.answer));
   }));
   panel.append(h("div", {}, form, indexForm), out);
   return (info) => {

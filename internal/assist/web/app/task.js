@@ -10,7 +10,7 @@ export const mask = () => $("mask").checked;
 /** failure explains an error: what happened, in the person's language, then
  * what the server said, and when to try again. */
 export function failure(e) {
-  const known = ["offline", "stream_cut", "rate_limit_exceeded", "insufficient_balance", "not_verified", "not_sealed", "service_unavailable", "timeout", "upstream_error", "request_too_large", "missing_parameter"];
+  const known = ["offline", "answer_incomplete", "rate_limit_exceeded", "insufficient_balance", "insufficient_quota", "peer_not_verified", "seal_unavailable", "service_unavailable", "timeout", "upstream_error", "request_too_large", "missing_required_parameter", "session_required"];
   let key = e instanceof Failure ? "err_" + (known.includes(e.code) ? e.code : e.status === 429 ? "rate_limit_exceeded" : e.status >= 500 ? "upstream_error" : "request") : "err_" + e.message;
   if (!(e instanceof Failure) && t(key) === key) {
     console.error(e);

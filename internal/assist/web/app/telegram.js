@@ -5,8 +5,9 @@
 const hash = new URLSearchParams(location.hash.replace(/^#\/?/, ""));
 const app = window.Telegram?.WebApp;
 
-/** initData says who opened the Mini App; "" in a plain browser. Only the
- * language is read from it, and it is sent nowhere. */
+/** initData says who opened the Mini App, signed by Telegram; "" in a plain
+ * browser. This page reads the language from it; its own service gets it, for a
+ * session, and nobody else. */
 export const initData = app?.initData || hash.get("tgWebAppData") || "";
 
 function params() {
