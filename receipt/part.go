@@ -13,6 +13,7 @@ import (
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/wire"
+	"github.com/cocoon-network/cocoon/internal/wire/nodekey"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
 
@@ -240,7 +241,7 @@ func (s Signed) Encode() []byte {
 
 // Verify reports whether nodeKey signed s: ErrSignature if not.
 func (s Signed) Verify(nodeKey [32]byte) error {
-	if len(s.Signature) != ed25519.SignatureSize || !ed25519.Verify(nodeKey[:], Message(s.Part), s.Signature) {
+	if !nodekey.Verify(nodeKey, Message(s.Part), s.Signature) {
 		return ErrSignature
 	}
 	return nil
