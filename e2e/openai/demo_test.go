@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	openai "github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/responses"
 	"github.com/openai/openai-go/v3/shared"
 
 	"github.com/cocoon-network/cocoon"
@@ -83,6 +86,7 @@ func TestDemo(t *testing.T) {
 			}
 		})
 	}
+	t.Run("parallel tools", func(t *testing.T) { parallelTools(t, client(base), direct, say("Weather in Bandung, and the time?")) })
 	t.Run("cancel", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(deadline(t))
 		defer cancel()
@@ -105,4 +109,80 @@ func TestDemo(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// parallelTools holds forced calls of two functions in one answer against the
+// engine's own: whole, streamed, as a response, and one alone where only one is
+// allowed.
+func parallelTools(t *testing.T, cl, direct openai.Client, p openai.ChatCompletionNewParams) {
+	ctx := deadline(t)
+	town := map[string]any{"type": "object", "properties": map[string]any{"town": map[string]any{"enum": []string{"Bandung", "Cologne"}}}, "required": []string{"town"}, "additionalProperties": false}
+	none := map[string]any{"type": "object", "properties": map[string]any{}, "required": []string{}, "additionalProperties": false}
+	p.Tools = []openai.ChatCompletionToolUnionParam{
+		openai.ChatCompletionFunctionTool(openai.FunctionDefinitionParam{Name: "weather", Parameters: town, Strict: openai.Bool(true)}),
+		openai.ChatCompletionFunctionTool(openai.FunctionDefinitionParam{Name: "time", Parameters: none, Strict: openai.Bool(true)}),
+	}
+	p.MaxTokens = openai.Int(400)
+	p.ToolChoice.OfAuto = openai.String("required")
+	p.ParallelToolCalls = openai.Bool(true)
+	// Ids are random, and must differ.
+	calls := func(r result, err error) []string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := map[string]bool{}
+		for i, c := range r.Tools {
+			id, rest, _ := strings.Cut(c, " ")
+			ids[id], r.Tools[i] = true, rest
+		}
+		if len(ids) != len(r.Tools) || ids[""] || r.Finish[0] != "tool_calls" {
+			t.Errorf("%+v", r)
+		}
+		return r.Tools
+	}
+	whole := func(cl openai.Client) []string { r, _, err := ask(ctx, cl, p); return calls(r, err) }
+	want := whole(direct)
+	if len(want) != 2 || !strings.HasPrefix(want[0], `weather {"town":"`) || want[1] != "time {}" {
+		t.Fatalf("the engine calls %q", want)
+	}
+	if got := whole(cl); !slices.Equal(got, want) {
+		t.Errorf("whole: %q, want %q", got, want)
+	}
+	r, _, err := askStream(ctx, cl, p)
+	if got := calls(r, err); !slices.Equal(got, want) {
+		t.Errorf("streamed: %q, want %q", got, want)
+	}
+	q := responses.ResponseNewParams{
+		Model: p.Model, Input: responses.ResponseNewParamsInputUnion{OfString: openai.String("Weather in Bandung, and the time?")}, Temperature: openai.Float(0), ParallelToolCalls: openai.Bool(true),
+		Tools:      []responses.ToolUnionParam{responses.ToolParamOfFunction("weather", town, true), responses.ToolParamOfFunction("time", none, true)},
+		ToolChoice: responses.ResponseNewParamsToolChoiceUnion{OfToolChoiceMode: openai.Opt(responses.ToolChoiceOptionsRequired)},
+	}
+	items := func(r *responses.Response) (out []string) {
+		for _, o := range r.Output {
+			out = append(out, o.Name+" "+o.Arguments.OfString)
+		}
+		return out
+	}
+	resp, err := cl.Responses.New(ctx, q)
+	if err != nil || !slices.Equal(items(resp), want) {
+		t.Errorf("responses: %v, %v; want %q", resp, err, want)
+	}
+	s := cl.Responses.NewStreaming(ctx, q)
+	var streamed, done []string
+	for s.Next() {
+		switch e := s.Current().AsAny().(type) {
+		case responses.ResponseFunctionCallArgumentsDoneEvent:
+			streamed = append(streamed, e.Arguments)
+		case responses.ResponseCompletedEvent:
+			done = items(&e.Response)
+		}
+	}
+	if s.Err() != nil || !slices.Equal(done, want) || len(streamed) != 2 || "weather "+streamed[0] != want[0] {
+		t.Errorf("responses streamed: %q, %q, %v; want %q", done, streamed, s.Err(), want)
+	}
+	p.ParallelToolCalls = openai.Bool(false)
+	if got := whole(cl); len(got) != 1 || !slices.Equal(got, whole(direct)) {
+		t.Errorf("only one is allowed: %q", got)
+	}
 }

@@ -200,8 +200,11 @@ func (f *messageForm) chat() (*openai.Object, *openai.Error) {
 			"auto": json.RawMessage(`"auto"`), "any": json.RawMessage(`"required"`), "none": json.RawMessage(`"none"`),
 			"tool": fmt.Appendf(nil, `{"type":"function","function":{"name":%s}}`, name),
 		}[str(t)])
-		if v, _ := c.Get("disable_parallel_tool_use"); string(v) == "true" {
+		switch v, _ := c.Get("disable_parallel_tool_use"); string(v) {
+		case "true":
 			chat.Set("parallel_tool_calls", json.RawMessage("false"))
+		case "false":
+			chat.Set("parallel_tool_calls", json.RawMessage("true"))
 		}
 	}
 	if v, ok := o.Get("thinking"); ok && kind(v) != 'n' {

@@ -181,10 +181,13 @@ func (f *fields) format(c *common) {
 	}
 }
 
-// tools reads tools and tool_choice. The model was not trained on tools: left
-// to itself ("auto") it never calls one, but a forced call is decoded under the
-// schema of its parameters.
+// tools reads tools, tool_choice and parallel_tool_calls. The model was not
+// trained on tools: left to itself ("auto") it never calls one, but a forced call
+// is decoded under the schema of its parameters. "required" is one call of a
+// function that the model chooses; with parallel_tool_calls it is one of each
+// function, in their order.
 func (f *fields) tools(c *common) bool {
+	each := f.bool("parallel_tool_calls")
 	v, ok := f.get("tools")
 	if !ok {
 		if _, ok := f.get("tool_choice"); ok {
@@ -252,7 +255,11 @@ func (f *fields) tools(c *common) bool {
 		f.fail(openai.InvalidRequest("tool_choice", "tool_choice names a function that is not in tools"))
 		return false
 	}
-	g, err := toolGrammar(alts)
+	if each = each && want == ""; each && len(alts) > maxCalls {
+		f.fail(openai.Unsupported("tools", "the demo engine calls at most %d functions in one answer; parallel_tool_calls: false lets it choose one", maxCalls))
+		return false
+	}
+	g, err := toolGrammar(alts, each)
 	if err != nil {
 		f.fail(err)
 		return false
@@ -269,7 +276,7 @@ type chatChoice struct {
 	base  int64 // completion tokens of earlier choices
 	text  strings.Builder
 	probs []logprob
-	call  toolCall
+	calls toolCalls
 }
 
 func (c *chatChoice) choice(delta, finish string, probs []logprob) string {
@@ -297,6 +304,9 @@ func (c *chatChoice) empty() string {
 func (c *chatChoice) piece(p piece) error {
 	c.a.usage.CompletionTokens = c.base + int64(p.made)
 	c.a.total()
+	if c.tool {
+		c.calls.add(p.text)
+	}
 	if !c.a.c.on {
 		c.text.WriteString(p.text)
 		c.probs = append(c.probs, p.logprobs...)
@@ -305,7 +315,7 @@ func (c *chatChoice) piece(p piece) error {
 	var delta string
 	switch {
 	case c.tool:
-		if delta = c.call.add(p.text); delta == "" {
+		if delta = c.calls.delta(); delta == "" {
 			return nil
 		}
 	case p.text == "" && len(p.logprobs) == 0:
@@ -330,11 +340,11 @@ func (c *chatChoice) close(reason string) error {
 func (c *chatChoice) whole(reason string) string {
 	b := fmt.Appendf(nil, `{"index":%d,"message":{"role":"assistant","content":`, c.index)
 	if c.tool {
-		name, args := splitCall(c.text.String())
-		b = fmt.Appendf(b, `null,"refusal":null,"tool_calls":[{"id":%q,"type":"function","function":{"name":`, "call_"+rand.Text())
-		b = openai.AppendString(b, name)
-		b = openai.AppendString(append(b, `,"arguments":`...), args)
-		b = append(b, "}}]}"...)
+		b = append(b, `null,"refusal":null`...)
+		if calls := c.calls.whole(); calls != "" {
+			b = append(append(b, ','), calls...)
+		}
+		b = append(b, '}')
 	} else {
 		b = openai.AppendString(b, c.text.String())
 		b = append(b, `,"refusal":null}`...)

@@ -41,7 +41,8 @@ type completion struct {
 		Message struct {
 			Content   *string
 			ToolCalls []struct {
-				ID       string
+				Index    int
+				ID, Type string
 				Function struct{ Name, Arguments string }
 			} `json:"tool_calls"`
 		}
@@ -49,7 +50,8 @@ type completion struct {
 			Role      string
 			Content   string
 			ToolCalls []struct {
-				ID       string
+				Index    int
+				ID, Type string
 				Function struct{ Name, Arguments string }
 			} `json:"tool_calls"`
 		}
@@ -307,6 +309,8 @@ func TestBadRequests(t *testing.T) {
 		{chatPath, chatBody("x", `,"response_format":{"type":"xml"}`), 400, "response_format.type"},
 		{chatPath, chatBody("x", `,"response_format":{"type":"json_schema","json_schema":{"schema":{"type":"string","pattern":"a"}}}`), 400, "response_format.json_schema.schema"},
 		{chatPath, chatBody("x", `,"tool_choice":"required"`), 400, "tool_choice"},
+		{chatPath, chatBody("x", `,"tools":[`+strings.Repeat(`{"type":"function","function":{"name":"f"}},`, 8)+`{"type":"function","function":{"name":"f"}}],"tool_choice":"required","parallel_tool_calls":true`), 400, "tools"},
+		{chatPath, chatBody("x", `,"parallel_tool_calls":1`), 400, "parallel_tool_calls"},
 		{chatPath, chatBody(strings.Repeat("long ", 2000), ""), 400, "messages"},
 		{chatPath, chatBody(strings.Repeat("x", 1<<16), ""), 413, ""},
 		{chatPath, `{"model":`, 400, ""},
