@@ -253,7 +253,7 @@ func ParseSigned(b []byte) (Signed, error) {
 	if len(b) > MaxPart {
 		return Signed{}, fmt.Errorf("%w: %d bytes, at most %d", ErrSize, len(b), MaxPart)
 	}
-	w, err := decode[*schema.CocoonSignedPart](b)
+	w, err := decode[schema.CocoonSignedPart](b)
 	if err != nil {
 		return Signed{}, err
 	}
@@ -264,16 +264,15 @@ func ParseSigned(b []byte) (Signed, error) {
 }
 
 // decode reads one object in its canonical encoding.
-func decode[T schema.Object](b []byte) (v T, err error) {
-	o, err := schema.DecodeCanonical(b)
+func decode[T any, P interface {
+	*T
+	schema.Object
+}](b []byte) (P, error) {
+	o, err := schema.DecodeCanonicalAs[T, P](b)
 	if err != nil {
-		return v, fmt.Errorf("%w: %v", ErrFormat, err)
+		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
 	}
-	v, ok := o.(T)
-	if !ok {
-		return v, fmt.Errorf("%w: %s where another object belongs", ErrFormat, o.TLName())
-	}
-	return v, nil
+	return o, nil
 }
 
 // ParseWorker reads a worker's part: bounded, canonical, with nothing in it
@@ -282,7 +281,7 @@ func ParseWorker(b []byte) (*WorkerPart, error) {
 	if len(b) > MaxPart {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrSize, len(b), MaxPart)
 	}
-	w, err := decode[*schema.CocoonWorkerPart](b)
+	w, err := decode[schema.CocoonWorkerPart](b)
 	switch {
 	case err != nil:
 		return nil, err
@@ -304,7 +303,7 @@ func ParseProxy(b []byte) (*ProxyPart, error) {
 	if len(b) > MaxPart {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrSize, len(b), MaxPart)
 	}
-	w, err := decode[*schema.CocoonProxyPart](b)
+	w, err := decode[schema.CocoonProxyPart](b)
 	switch {
 	case err != nil:
 		return nil, err

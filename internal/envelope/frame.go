@@ -133,7 +133,7 @@ func (r *Reader) open(b []byte) (f Frame, receipt []byte, err error) {
 	if err != nil {
 		return f, nil, err
 	}
-	o, err := decode[*schema.CocoonAnswerFrame](inner)
+	o, err := decode[schema.CocoonAnswerFrame](inner)
 	if err != nil {
 		return f, nil, err
 	}
@@ -180,7 +180,7 @@ func ParseFrame(b []byte) (*SealedFrame, error) {
 	if len(b) > maxBox {
 		return nil, fmt.Errorf("%w: a frame of %d bytes", ErrSize, len(b))
 	}
-	w, err := decode[*schema.CocoonSealFrame](b)
+	w, err := decode[schema.CocoonSealFrame](b)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ type Acceptance struct{ Session, Statement, Nonce [32]byte }
 
 // ParseAcceptance reads an acceptance without checking who signed it.
 func ParseAcceptance(b []byte) (*Acceptance, error) {
-	a, err := decode[*schema.CocoonAccepted](b)
+	a, err := decode[schema.CocoonAccepted](b)
 	if err != nil {
 		return nil, err
 	}

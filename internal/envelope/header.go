@@ -88,7 +88,7 @@ func ParseHeader(b []byte) (*Header, error) {
 	if len(b) > maxHeader {
 		return nil, fmt.Errorf("%w: a header of %d bytes", ErrSize, len(b))
 	}
-	w, err := decode[*schema.CocoonSealHeader](b)
+	w, err := decode[schema.CocoonSealHeader](b)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func ParseEnvelope(b []byte) (*Envelope, error) {
 	if len(b) > maxEnvelope {
 		return nil, fmt.Errorf("%w: an envelope of %d bytes, at most %d", ErrSize, len(b), maxEnvelope)
 	}
-	w, err := decode[*schema.CocoonEnvelope](b)
+	w, err := decode[schema.CocoonEnvelope](b)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +200,7 @@ func ParseMessage(b []byte) (*Message, error) {
 	if len(b) > maxEnvelope+MaxCandidates*(encSize+8)+64 {
 		return nil, fmt.Errorf("%w: %d bytes", ErrSize, len(b))
 	}
-	w, err := decode[*schema.CocoonSealed](b)
+	w, err := decode[schema.CocoonSealed](b)
 	if err != nil {
 		return nil, err
 	}
@@ -228,15 +228,13 @@ func (m *Message) For(session [32]byte) *Message {
 }
 
 // decode reads one boxed object in its only encoding.
-func decode[T schema.Object](b []byte) (T, error) {
-	var none T
-	o, err := schema.DecodeCanonical(b)
+func decode[T any, P interface {
+	*T
+	schema.Object
+}](b []byte) (P, error) {
+	o, err := schema.DecodeCanonicalAs[T, P](b)
 	if err != nil {
-		return none, fmt.Errorf("%w: %v", ErrFormat, err)
+		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
 	}
-	v, ok := o.(T)
-	if !ok {
-		return none, fmt.Errorf("%w: %s is out of place", ErrFormat, o.TLName())
-	}
-	return v, nil
+	return o, nil
 }

@@ -235,7 +235,7 @@ func (l *Lane) openWith(random io.Reader, now time.Duration, query []byte) (*Ope
 	if err != nil {
 		return nil, err
 	}
-	o, err := decode[*schema.CocoonSealRequest](inner)
+	o, err := decode[schema.CocoonSealRequest](inner)
 	if err != nil {
 		return nil, err
 	}

@@ -162,7 +162,7 @@ func (c *Call) Accept(b []byte) (*Reader, error) {
 	if c.accepted {
 		return nil, fmt.Errorf("%w: there was one already", ErrAcceptance)
 	}
-	a, err := decode[*schema.CocoonAccepted](b)
+	a, err := decode[schema.CocoonAccepted](b)
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrAcceptance, err)
 	}

@@ -20,7 +20,6 @@
 package schema
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -65,8 +64,9 @@ func ID(b []byte) uint32 { return tl.NewReader(b).ID() }
 // its struct. Fields of type []byte alias b. Errors wrap those of tl:
 // tl.ErrConstructor for an id that is not in the schema. Padding and the choice
 // of length prefixes are not checked, as in the reference.
-func Decode(b []byte) (Object, error) {
-	r := tl.NewReader(b)
+func Decode(b []byte) (Object, error) { return decode(tl.NewReader(b)) }
+
+func decode(r *tl.Reader) (Object, error) {
 	o := decodeBare(r.ID(), r)
 	if o == nil {
 		r.Unexpected()
@@ -97,16 +97,36 @@ func DecodeAs[T Object](b []byte) (T, error) {
 
 // DecodeCanonical is Decode for objects of level 1, of which each value has
 // one encoding only: it refuses input that does not encode back to itself with
-// ErrNotCanonical.
+// ErrNotCanonical. It need not encode for that (tl.NewCanonicalReader).
 func DecodeCanonical(b []byte) (Object, error) {
-	o, err := Decode(b)
-	if err != nil {
-		return nil, err
+	o, err := decode(tl.NewCanonicalReader(b))
+	return o, canonical(err)
+}
+
+// DecodeCanonicalAs is DecodeCanonical for a caller who expects *T; any other
+// object is refused with tl.ErrConstructor.
+func DecodeCanonicalAs[T any, P interface {
+	*T
+	Object
+}](b []byte) (P, error) {
+	r := tl.NewCanonicalReader(b)
+	o := P(new(T))
+	if r.ID() != o.TLID() {
+		r.Unexpected()
 	}
-	if !bytes.Equal(Marshal(o), b) {
-		return nil, fmt.Errorf("%w of %s", ErrNotCanonical, o.TLName())
+	o.DecodeTL(r)
+	if err := r.Finish(); err != nil {
+		return nil, canonical(fmt.Errorf("schema: %s: %w", o.TLName(), err))
 	}
 	return o, nil
+}
+
+// canonical names the refusal of a second encoding.
+func canonical(err error) error {
+	if errors.Is(err, tl.ErrCanonical) {
+		return fmt.Errorf("%w: %v", ErrNotCanonical, err)
+	}
+	return err
 }
 
 // orZero returns p, or a zero value where there is none.

@@ -324,10 +324,18 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o, err := schema.Decode(b)
+		_, strict := schema.DecodeCanonical(b)
 		if err != nil {
+			if strict == nil {
+				t.Fatalf("only canonical: %v", err)
+			}
 			return
 		}
 		again := schema.Marshal(o)
+		// Reading strictly is the same as encoding again and comparing.
+		if same := bytes.Equal(again, b); same != (strict == nil) || !same && !errors.Is(strict, schema.ErrNotCanonical) {
+			t.Fatalf("%s: encodes to itself: %v, read strictly: %v", o.TLName(), same, strict)
+		}
 		if len(again) != schema.Size(o) {
 			t.Fatalf("%s: %d bytes, SizeTL says %d", o.TLName(), len(again), schema.Size(o))
 		}

@@ -222,599 +222,307 @@ type CocoonFrameType interface {
 // decodeBare reads the fields of the object with the given id, or returns
 // nil if there is none. The object is there even if reading failed.
 func decodeBare(id uint32, r *tl.Reader) Object {
+	var o Object
 	switch id {
 	case 0xbbe9627c:
-		o := new(TcpPing)
-		o.DecodeTL(r)
-		return o
+		o = new(TcpPing)
 	case 0x0bd4302c:
-		o := new(TcpPong)
-		o.DecodeTL(r)
-		return o
+		o = new(TcpPong)
 	case 0x9c17baf8:
-		o := new(TcpPacket)
-		o.DecodeTL(r)
-		return o
+		o = new(TcpPacket)
 	case 0xc048c311:
-		o := new(TcpQueryAnswer)
-		o.DecodeTL(r)
-		return o
+		o = new(TcpQueryAnswer)
 	case 0x4cd2f602:
-		o := new(TcpQueryError)
-		o.DecodeTL(r)
-		return o
+		o = new(TcpQueryError)
 	case 0x3af51908:
-		o := new(TcpQuery)
-		o.DecodeTL(r)
-		return o
+		o = new(TcpQuery)
 	case 0x636d41d6:
-		o := new(TcpConnected)
-		o.DecodeTL(r)
-		return o
+		o = new(TcpConnected)
 	case 0xa57c4261:
-		o := new(TcpConnect)
-		o.DecodeTL(r)
-		return o
+		o = new(TcpConnect)
 	case 0x0d4fcdb6:
-		o := new(TestAnswer)
-		o.DecodeTL(r)
-		return o
+		o = new(TestAnswer)
 	case 0x394e9143:
-		o := new(TestQuery)
-		o.DecodeTL(r)
-		return o
+		o = new(TestQuery)
 	case 0x70c5b15c:
-		o := new(TokensUsed)
-		o.DecodeTL(r)
-		return o
+		o = new(TokensUsed)
 	case 0x40fdca64:
-		o := new(ClientParams)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientParams)
 	case 0xd6ffc5af:
-		o := new(ClientProxyConnectionAuthShort)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientProxyConnectionAuthShort)
 	case 0x417bf016:
-		o := new(ClientProxyConnectionAuthLong)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientProxyConnectionAuthLong)
 	case 0x75d5ac34:
-		o := new(ClientAuthorizationWithProxySuccess)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientAuthorizationWithProxySuccess)
 	case 0x60551c96:
-		o := new(ClientAuthorizationWithProxyFailed)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientAuthorizationWithProxyFailed)
 	case 0x95317ad1:
-		o := new(ClientConnectedToProxy)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientConnectedToProxy)
 	case 0x9b943922:
-		o := new(ClientQueryAnswer)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientQueryAnswer)
 	case 0x6d60569a:
-		o := new(ClientQueryAnswerError)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientQueryAnswerError)
 	case 0xb765de4c:
-		o := new(ClientQueryAnswerPart)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientQueryAnswerPart)
 	case 0xd790a022:
-		o := new(ClientQueryAnswerPartError)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientQueryAnswerPartError)
 	case 0x69a452f0:
-		o := new(ClientQueryFinalInfo)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientQueryFinalInfo)
 	case 0xcd524720:
-		o := new(ClientQueryAnswerEx)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientQueryAnswerEx)
 	case 0x072562a8:
-		o := new(ClientQueryAnswerErrorEx)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientQueryAnswerErrorEx)
 	case 0xc07bfaec:
-		o := new(ClientQueryAnswerPartEx)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientQueryAnswerPartEx)
 	case 0x83aabead:
-		o := new(ClientRefund)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientRefund)
 	case 0xcf9d9957:
-		o := new(ClientRefundRejected)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientRefundRejected)
 	case 0x8210e21c:
-		o := new(ClientWorkerType)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientWorkerType)
 	case 0xf64e0e01:
-		o := new(ClientWorkerTypes)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientWorkerTypes)
 	case 0x3ea93d00:
-		o := new(ClientWorkerInstanceV2)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientWorkerInstanceV2)
 	case 0xb27d8197:
-		o := new(ClientWorkerTypeV2)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientWorkerTypeV2)
 	case 0x0cf0dc67:
-		o := new(ClientWorkerTypesV2)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientWorkerTypesV2)
 	case 0xaa8a0ecc:
-		o := new(ClientPaymentStatus)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientPaymentStatus)
 	case 0xc6bcf127:
-		o := new(ProxyClientRequestPayment)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyClientRequestPayment)
 	case 0xff5fa0f4:
-		o := new(ClientConnectToProxy)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientConnectToProxy)
 	case 0x6c276723:
-		o := new(ClientAuthorizeWithProxyShort)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientAuthorizeWithProxyShort)
 	case 0xd3474303:
-		o := new(ClientAuthorizeWithProxyLong)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientAuthorizeWithProxyLong)
 	case 0xbc748f32:
-		o := new(ClientRunQuery)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientRunQuery)
 	case 0xf54cb74b:
-		o := new(ClientRunQueryEx)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientRunQueryEx)
 	case 0x238d863d:
-		o := new(ClientRequestRefund)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientRequestRefund)
 	case 0x9ed1c697:
-		o := new(ClientUpdatePaymentStatus)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientUpdatePaymentStatus)
 	case 0x7f062bdb:
-		o := new(ClientGetWorkerTypes)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientGetWorkerTypes)
 	case 0xb2133d72:
-		o := new(ClientGetWorkerTypesV2)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientGetWorkerTypesV2)
 	case 0xd5c5609f:
-		o := new(ProxyParams)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyParams)
 	case 0x02998182:
-		o := new(ProxySignedPayment)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxySignedPayment)
 	case 0xb347ce64:
-		o := new(ProxySignedPaymentEmpty)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxySignedPaymentEmpty)
 	case 0x37e5f725:
-		o := new(ProxyQueryAnswer)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyQueryAnswer)
 	case 0x669d014e:
-		o := new(ProxyQueryAnswerError)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyQueryAnswerError)
 	case 0x72eb00ee:
-		o := new(ProxyQueryAnswerPart)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyQueryAnswerPart)
 	case 0x940e1168:
-		o := new(ProxyQueryAnswerPartError)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyQueryAnswerPartError)
 	case 0xe794e6fc:
-		o := new(ProxyQueryFinalInfo)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyQueryFinalInfo)
 	case 0x1ce574e8:
-		o := new(ProxyQueryAnswerEx)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyQueryAnswerEx)
 	case 0x8f7fb0a7:
-		o := new(ProxyQueryAnswerErrorEx)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyQueryAnswerErrorEx)
 	case 0x6d85b50f:
-		o := new(ProxyQueryAnswerPartEx)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyQueryAnswerPartEx)
 	case 0x1436c0d5:
-		o := new(ProxyWorkerRequestPayment)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyWorkerRequestPayment)
 	case 0x869c73ed:
-		o := new(WorkerParams)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerParams)
 	case 0xb3b71039:
-		o := new(WorkerEnabledDisabled)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerEnabledDisabled)
 	case 0x6af092b0:
-		o := new(WorkerNewCoefficient)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerNewCoefficient)
 	case 0x66bc82ee:
-		o := new(WorkerConnectedToProxy)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerConnectedToProxy)
 	case 0x9054c411:
-		o := new(WorkerCompareBalanceWithProxyResult)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerCompareBalanceWithProxyResult)
 	case 0x0c10973e:
-		o := new(WorkerExtendedCompareBalanceWithProxyResult)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerExtendedCompareBalanceWithProxyResult)
 	case 0x3ad9b886:
-		o := new(WorkerProxyHandshakeCompleted)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerProxyHandshakeCompleted)
 	case 0xa88bd701:
-		o := new(WorkerPaymentStatus)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerPaymentStatus)
 	case 0x34029366:
-		o := new(WorkerChangedModel)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerChangedModel)
 	case 0x47182416:
-		o := new(ProxyRunQuery)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyRunQuery)
 	case 0xc805e7e2:
-		o := new(ProxyRunQueryEx)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyRunQueryEx)
 	case 0xcc484c5d:
-		o := new(WorkerConnectToProxy)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerConnectToProxy)
 	case 0xdb386501:
-		o := new(WorkerCompareBalanceWithProxy)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerCompareBalanceWithProxy)
 	case 0xf8dd9914:
-		o := new(WorkerExtendedCompareBalanceWithProxy)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerExtendedCompareBalanceWithProxy)
 	case 0xf843b066:
-		o := new(WorkerProxyHandshakeComplete)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerProxyHandshakeComplete)
 	case 0xdc70a524:
-		o := new(WorkerUpdatePaymentStatus)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerUpdatePaymentStatus)
 	case 0x72662cee:
-		o := new(WorkerChangeModel)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerChangeModel)
 	case 0x8e9be511:
-		o := new(HttpHeader)
-		o.DecodeTL(r)
-		return o
+		o = new(HttpHeader)
 	case 0x1cd0c42b:
-		o := new(HttpResponse)
-		o.DecodeTL(r)
-		return o
+		o = new(HttpResponse)
 	case 0x47492de5:
-		o := new(HttpRequest)
-		o.DecodeTL(r)
-		return o
+		o = new(HttpRequest)
 	case 0x60f4f8e7:
-		o := new(KeyManagerPrivateKey)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerPrivateKey)
 	case 0x0ed66ce5:
-		o := new(KeyManagerPrivateKeys)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerPrivateKeys)
 	case 0x4b90e9b1:
-		o := new(KeyManagerGetWorkerPrivateKeys)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerGetWorkerPrivateKeys)
 	case 0x4135d0bd:
-		o := new(KeyManagerGetProxyPrivateKeys)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerGetProxyPrivateKeys)
 	case 0xbc3f6da5:
-		o := new(TonBlockIdExt)
-		o.DecodeTL(r)
-		return o
+		o = new(TonBlockIdExt)
 	case 0x9f4e446a:
-		o := new(RootConfigRegisteredProxy)
-		o.DecodeTL(r)
-		return o
+		o = new(RootConfigRegisteredProxy)
 	case 0x37312ecd:
-		o := new(RootConfigRegisteredPublicKey)
-		o.DecodeTL(r)
-		return o
+		o = new(RootConfigRegisteredPublicKey)
 	case 0xc51207cb:
-		o := new(RootConfigConfigV7)
-		o.DecodeTL(r)
-		return o
+		o = new(RootConfigConfigV7)
 	case 0xd0035db6:
-		o := new(RootConfigPseudo)
-		o.DecodeTL(r)
-		return o
+		o = new(RootConfigPseudo)
 	case 0x6cfeaa21:
-		o := new(ProxyDbClientInfo)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbClientInfo)
 	case 0x3078c9bf:
-		o := new(ProxyDbClientInfoV2)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbClientInfoV2)
 	case 0x2517b38f:
-		o := new(ProxyDbWorkerInfo)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbWorkerInfo)
 	case 0x525b14a9:
-		o := new(ProxyDbPendingBlockchainSeqnoCommit)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbPendingBlockchainSeqnoCommit)
 	case 0x43dc40b4:
-		o := new(ProxyDbConfigEmpty)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbConfigEmpty)
 	case 0xbde43703:
-		o := new(ProxyDbConfigV4)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbConfigV4)
 	case 0xad2cfb4a:
-		o := new(ProxyDbConfigV4Disabled)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbConfigV4Disabled)
 	case 0x2fae7b42:
-		o := new(ProxyDbOldClient)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbOldClient)
 	case 0xf04156a0:
-		o := new(ProxyDbOldWorker)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbOldWorker)
 	case 0xa8c9e178:
-		o := new(ProxyDbOldInstance)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyDbOldInstance)
 	case 0xd3fc2385:
-		o := new(KeyManagerDbConfigEmpty)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerDbConfigEmpty)
 	case 0x6d2817ac:
-		o := new(KeyManagerDbConfigV1)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerDbConfigV1)
 	case 0x35c91007:
-		o := new(KeyManagerDbKey)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerDbKey)
 	case 0x9a8f2045:
-		o := new(ProxyRunnerConfig)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyRunnerConfig)
 	case 0x41af605f:
-		o := new(WorkerRunnerConfig)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerRunnerConfig)
 	case 0xaf0bd51f:
-		o := new(ClientRunnerConfig)
-		o.DecodeTL(r)
-		return o
+		o = new(ClientRunnerConfig)
 	case 0xec650826:
-		o := new(KeyStorageRunnerConfig)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyStorageRunnerConfig)
 	case 0x87a976cc:
-		o := new(RootConfigPseudoDec)
-		o.DecodeTL(r)
-		return o
+		o = new(RootConfigPseudoDec)
 	case 0x5e84869b:
-		o := new(RootConfigConfigV5)
-		o.DecodeTL(r)
-		return o
+		o = new(RootConfigConfigV5)
 	case 0x4d0a1e17:
-		o := new(KeyManagerDbKeyDec)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerDbKeyDec)
 	case 0x5bf5e272:
-		o := new(ProxyRunnerConfigDec)
-		o.DecodeTL(r)
-		return o
+		o = new(ProxyRunnerConfigDec)
 	case 0x870db56d:
-		o := new(WorkerRunnerConfigDec)
-		o.DecodeTL(r)
-		return o
+		o = new(WorkerRunnerConfigDec)
 	case 0xd7874e40:
-		o := new(KeyStorageRunnerConfigDec)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyStorageRunnerConfigDec)
 	case 0x2a26eff5:
-		o := new(KeyManagerGetWorkerPrivateKeysDec)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerGetWorkerPrivateKeysDec)
 	case 0x47a9c2de:
-		o := new(KeyManagerGetProxyPrivateKeysDec)
-		o.DecodeTL(r)
-		return o
+		o = new(KeyManagerGetProxyPrivateKeysDec)
 	case 0x662113cb:
-		o := new(CocoonAddress)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonAddress)
 	case 0x7bfb7f32:
-		o := new(CocoonBlock)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonBlock)
 	case 0x85800346:
-		o := new(CocoonNodeStatement)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonNodeStatement)
 	case 0xb9ab361c:
-		o := new(CocoonBundle)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonBundle)
 	case 0x5501d8b3:
-		o := new(CocoonBundleGpu)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonBundleGpu)
 	case 0x683acd58:
-		o := new(CocoonHello)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonHello)
 	case 0xc2032ac6:
-		o := new(CocoonOpened)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonOpened)
 	case 0xf5250e75:
-		o := new(CocoonProved)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonProved)
 	case 0x0128c751:
-		o := new(CocoonRefused)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonRefused)
 	case 0x12e6cb41:
-		o := new(CocoonOpen)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonOpen)
 	case 0x575983de:
-		o := new(CocoonProve)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonProve)
 	case 0x02c0e3f5:
-		o := new(CocoonCancel)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonCancel)
 	case 0x78f01236:
-		o := new(CocoonWindow)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonWindow)
 	case 0x9ef4c67a:
-		o := new(CocoonUsage)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonUsage)
 	case 0xfb7ff1a5:
-		o := new(CocoonPrice)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonPrice)
 	case 0x08e48406:
-		o := new(CocoonWorkerPart)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonWorkerPart)
 	case 0xb3de243d:
-		o := new(CocoonProxyPart)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonProxyPart)
 	case 0x268ac7d7:
-		o := new(CocoonSignedPart)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonSignedPart)
 	case 0x467153bf:
-		o := new(CocoonSealHeader)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonSealHeader)
 	case 0x2d371a7b:
-		o := new(CocoonWrap)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonWrap)
 	case 0xfa2ebba6:
-		o := new(CocoonEnvelopeHead)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonEnvelopeHead)
 	case 0xdf04d88d:
-		o := new(CocoonEnvelope)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonEnvelope)
 	case 0x2ad322e2:
-		o := new(CocoonSealed)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonSealed)
 	case 0x9f1c54b4:
-		o := new(CocoonSealRequest)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonSealRequest)
 	case 0x202ac78c:
-		o := new(CocoonAccepted)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonAccepted)
 	case 0x61db5186:
-		o := new(CocoonSealFrame)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonSealFrame)
 	case 0x7d5d9f7b:
-		o := new(CocoonAnswerError)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonAnswerError)
 	case 0x8d5eda06:
-		o := new(CocoonAnswerFrame)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonAnswerFrame)
 	case 0x8ed0b435:
-		o := new(CocoonSetEntry)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonSetEntry)
 	case 0xf140f368:
-		o := new(CocoonSet)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonSet)
 	case 0x8a0c2dcf:
-		o := new(CocoonSignedSet)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonSignedSet)
 	case 0x40969e20:
-		o := new(CocoonBundled)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonBundled)
 	case 0x052e92c8:
-		o := new(CocoonReceipts)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonReceipts)
 	case 0x1dec43d5:
-		o := new(CocoonLogPage)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonLogPage)
 	case 0xfd6cc96f:
-		o := new(CocoonGetSet)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonGetSet)
 	case 0xa7673ac7:
-		o := new(CocoonGetBundle)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonGetBundle)
 	case 0x13a56ed7:
-		o := new(CocoonGetReceipt)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonGetReceipt)
 	case 0x3d1c2a46:
-		o := new(CocoonGetLog)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonGetLog)
 	case 0xc9670d88:
-		o := new(CocoonReceipt)
-		o.DecodeTL(r)
-		return o
+		o = new(CocoonReceipt)
+	default:
+		return nil
 	}
-	return nil
+	o.DecodeTL(r)
+	return o
 }

@@ -15,6 +15,7 @@ var (
 	ErrFlags       = errors.New("flags with bit 31 set")
 	ErrCount       = errors.New("more elements announced than the input can hold")
 	ErrConstructor = errors.New("unexpected constructor")
+	ErrCanonical   = errors.New("a second encoding of a byte string")
 )
 
 // Error is where and why reading failed. It does not hold input.
@@ -31,13 +32,19 @@ func (e *Error) Unwrap() error { return e.Err }
 // Reader reads TL values from a slice. After the first error every method
 // returns a zero value and Err the error.
 type Reader struct {
-	buf []byte
-	off int
-	err *Error
+	buf    []byte
+	off    int
+	err    *Error
+	strict bool
 }
 
 // NewReader returns a Reader of b. What Bytes returns aliases b.
 func NewReader(b []byte) *Reader { return &Reader{buf: b} }
+
+// NewCanonicalReader is NewReader for values that have one encoding only: the
+// prefix of a byte string must be the shortest and its padding zero, the two
+// things that could differ. All else reads from one encoding as it is.
+func NewCanonicalReader(b []byte) *Reader { return &Reader{buf: b, strict: true} }
 
 // Err returns the first error, an *Error, or nil.
 func (r *Reader) Err() error {
@@ -162,10 +169,26 @@ func (r *Reader) Bytes() []byte {
 		return nil
 	}
 	b := r.take((prefix + int(n) + 3) &^ 3)
-	if n == 0 || b == nil {
+	if b == nil {
+		return nil
+	}
+	if r.strict && (prefix != prefixSize(int(n)) || !isZero(b[prefix+int(n):])) {
+		r.fail(start, ErrCanonical)
+		return nil
+	}
+	if n == 0 {
 		return nil
 	}
 	return b[prefix : prefix+int(n) : prefix+int(n)]
+}
+
+func isZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // String reads a string field. It is a copy.

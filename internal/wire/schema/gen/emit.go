@@ -259,15 +259,19 @@ func emitTypes(s *schema) ([]byte, error) {
 	w.line("// decodeBare reads the fields of the object with the given id, or returns")
 	w.line("// nil if there is none. The object is there even if reading failed.")
 	w.line("func decodeBare(id uint32, r *tl.Reader) Object {")
+	// One call for all of them: with a hundred inlined, the frame alone would
+	// be larger than a goroutine's first stack has left.
+	w.line("var o Object")
 	w.line("switch id {")
 	for _, d := range s.decls {
 		w.line("case 0x%08x:", d.id)
-		w.line("o := new(%s)", d.goName)
-		w.line("o.DecodeTL(r)")
-		w.line("return o")
+		w.line("o = new(%s)", d.goName)
 	}
-	w.line("}")
+	w.line("default:")
 	w.line("return nil")
+	w.line("}")
+	w.line("o.DecodeTL(r)")
+	w.line("return o")
 	w.line("}")
 	return w.finish()
 }
