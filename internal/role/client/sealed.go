@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/internal/api"
@@ -52,7 +53,9 @@ type sealing struct {
 	worker *known
 	salts  receipt.Salts
 	answer *receipt.Commitment
-	noted  bool
+	// request is the commitment to the request, computed once.
+	request func() [32]byte
+	noted   bool
 }
 
 // seal seals a call to verified workers of this proxy.
@@ -141,9 +144,11 @@ func (b *body) accept(head []byte) error {
 	x.reader = reader
 	x.salts = receipt.NewSalts(reader.Secret, x.call.ID())
 	x.answer = receipt.CommitAnswer(x.salts.Answer)
+	x.request = sync.OnceValue(func() [32]byte { return receipt.CommitRequest(x.salts.Request, x.call.Request) })
 	b.s.consented(b.id, x)
 	b.consented = true
 	b.tell(&schema.CocoonWindow{RequestID: b.id, Bytes: mux.Window})
+	x.request() // while the consent travels
 	return nil
 }
 
@@ -204,7 +209,7 @@ func (x *sealing) checkWorkerPart(b []byte, end *[32]byte) (*receipt.WorkerPart,
 		return nil, fmt.Errorf("%w: it names another request", ErrWorkerPart)
 	case w.Model != x.worker.node.Model:
 		return nil, fmt.Errorf("%w: it names another model", ErrWorkerPart)
-	case w.Request != receipt.CommitRequest(x.salts.Request, x.call.Request):
+	case w.Request != x.request():
 		return nil, fmt.Errorf("%w: another request was answered", ErrWorkerPart)
 	case end != nil && w.Answer != x.answer.Sum():
 		return nil, fmt.Errorf("%w: another answer was given", ErrWorkerPart)

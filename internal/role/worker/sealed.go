@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/cocoon-network/cocoon/internal/envelope"
@@ -47,9 +48,16 @@ func (r *request) open(ctx context.Context, query []byte) (*plan, *wire.Error) {
 		salt := sha256.Sum256(append(append([]byte(wire.LabelCacheSalt), o.CacheSalt...), p.caller...))
 		r.salt = hex.EncodeToString(salt[:])
 	}
-	x := &sealed{Opened: o, consent: make(chan struct{}), salts: receipt.NewSalts(o.Secret, h.RequestID)}
-	x.answer = receipt.CommitAnswer(x.salts.Answer)
+	salts := receipt.NewSalts(o.Secret, h.RequestID)
+	x := &sealed{Opened: o, consent: make(chan struct{}), answer: receipt.CommitAnswer(salts.Answer)}
+	x.ready = sync.OnceValue(func() (y readied) {
+		y.acceptance, y.writer, y.err = o.Accept(w.cfg.Sign)
+		y.request = receipt.CommitRequest(salts.Request, o.Plain)
+		return y
+	})
 	r.opened = x
+	// The time that the engine takes is free.
+	go x.ready()
 	return p, werr
 }
 
@@ -57,16 +65,16 @@ func (r *request) open(ctx context.Context, query []byte) (*plan, *wire.Error) {
 // the proxy may try another worker, and nobody notices that this one failed.
 func (r *request) accept(ctx context.Context) error {
 	x := r.opened
-	accepted, writer, err := x.Accept(r.s.w.cfg.Sign)
-	if err != nil {
-		return wire.Public(err)
+	y := x.ready()
+	if y.err != nil {
+		return wire.Public(y.err)
 	}
-	x.writer = writer
+	x.writer = y.writer
 	x.credit.Accepted()
 	x.timer = time.AfterFunc(envelope.ConsentWithin, func() { r.cancel(errNoConsent) })
 	r.sealed.Store(x)
 	r.begun = true
-	return r.send(ctx, &role.Part{ID: r.id, Head: accepted})
+	return r.send(ctx, &role.Part{ID: r.id, Head: y.acceptance})
 }
 
 // awaitConsent waits for the client's first credit: nothing of an answer, its
@@ -164,7 +172,7 @@ func (r *request) endSealed(ctx context.Context, x *sealed, failure error, last 
 		f.Error = engineFailure(failure)
 	}
 	part := receipt.WorkerPart{
-		RequestID: x.Header.RequestID, Request: receipt.CommitRequest(x.salts.Request, x.Plain), Answer: x.answer.Sum(),
+		RequestID: x.Header.RequestID, Request: x.ready().request, Answer: x.answer.Sum(),
 		Statement: x.Statement, Model: r.s.w.cfg.Model, Tokens: last.Final.Tokens.Total,
 		Envelope: x.Hash, Session: x.Session, Nonce: x.Nonce, End: end, Block: r.s.w.cfg.Block(),
 	}

@@ -42,15 +42,25 @@ type sealed struct {
 	credit  envelope.Credit
 	consent chan struct{} // closed by the client's first credit
 	timer   *time.Timer
+	// ready is what can be made before the engine answers, made once.
+	ready func() readied
 
 	writer *envelope.Writer
 	answer *receipt.Commitment
-	salts  receipt.Salts
 	head   []byte // not sent yet: it goes with the next frame
 	// holding keeps what comes for the last frame: it travels with the worker's
 	// part of the receipt, so that nobody takes an answer for whole without it.
 	holding bool
 	tail    []byte
+}
+
+// readied is the acceptance, signed, with the writer of the answer, and the
+// commitment to the request. Nobody sees it before the engine took the request.
+type readied struct {
+	acceptance []byte
+	writer     *envelope.Writer
+	err        error
+	request    [32]byte
 }
 
 // openError is what a proxy, and through it the client, hears of a sealed
