@@ -345,8 +345,14 @@ func search(p *page) {
 	}
 	p.named("search")
 	p.click("#mask")
+	if s := p.text("#mask-help"); !strings.Contains(s, "Other names") {
+		t.Errorf("nothing says what is hidden: %q", s)
+	}
 	p.click("#search-go")
-	p.wait("document.querySelector('#search-out [role=alert]')?.innerText.includes('needs the text as it is')")
+	p.done("#search-out")
+	p.vouched("#search-out")
+	p.named("masked")
+	p.shot("search-masked")
 	p.click("#mask")
 	p.click("#drop-index")
 	p.done("#index-out")

@@ -19,6 +19,10 @@ type AskRequest struct {
 	Messages []Message
 	// To is the language of the answer; empty = that of the question.
 	To string
+	// Mask hides names of senders, those in Names, and personal data that has a
+	// form from the model.
+	Mask  bool
+	Names []string
 }
 
 // MaxAsked is how many messages a question may rest on.
@@ -63,7 +67,14 @@ func (a *Assistant) Ask(ctx context.Context, rq *AskRequest, onText func(string)
 		r.Notes = append(r.Notes, "This model is too small to answer questions: see what was found.")
 		return r, nil
 	}
-	ls := lines(rq.Messages)
+	ms, question, show := rq.Messages, rq.Query, func(s string) string { return s }
+	if rq.Mask {
+		var mask *Mask
+		ms, mask = hideMessages(ms, rq.Names...)
+		question = mask.Hide(question)
+		show, onText = mask.Show, mask.showing(onText)
+	}
+	ls := lines(ms)
 	if room := a.budget().in; len(ls) > 1 {
 		ls = parts(ls, room)[0] // the best ones
 	}
@@ -78,7 +89,7 @@ func (a *Assistant) Ask(ctx context.Context, rq *AskRequest, onText func(string)
 		To       string `json:"to,omitempty"`
 		Messages []line `json:"messages"`
 		Question string `json:"question"`
-	}{Language(rq.To), ls, rq.Query}
+	}{Language(rq.To), ls, question}
 	type answer struct {
 		Answer string `json:"answer"`
 		Refs   []int  `json:"refs"`
@@ -119,7 +130,7 @@ func (a *Assistant) Ask(ctx context.Context, rq *AskRequest, onText func(string)
 	case v.Answer == "":
 		r.Notes = append(r.Notes, "What was found does not answer this.")
 	default:
-		r.Text = v.Answer
+		r.Text = show(v.Answer)
 		for _, n := range v.Refs {
 			r.Refs = append(r.Refs, rq.Messages[n-1].ID)
 		}

@@ -26,6 +26,8 @@ type ClassifyRequest struct {
 	Messages []Message `json:"messages"`
 	// Labels may be empty: spam, urgent, work, private.
 	Labels []Label `json:"labels,omitempty"`
+	// Mask hides names and personal data that has a form from the model.
+	Mask bool `json:"mask,omitempty"`
 }
 
 // ClassifyResult has one entry for each message, in their order.
@@ -101,8 +103,12 @@ func (a *Assistant) Classify(ctx context.Context, rq *ClassifyRequest) (*Classif
 	for i, m := range rq.Messages {
 		r.Labels[i].ID = m.ID
 	}
+	ms := rq.Messages
+	if rq.Mask {
+		ms, _ = hideMessages(ms)
+	}
 	var ls []line
-	for _, l := range lines(rq.Messages) {
+	for _, l := range lines(ms) {
 		if hasWords(l.Text) {
 			ls = append(ls, l)
 		}

@@ -16,6 +16,8 @@ import (
 // ExtractRequest asks for dates, tasks and places in messages.
 type ExtractRequest struct {
 	Messages []Message `json:"messages"`
+	// Mask hides names and personal data that has a form from the model.
+	Mask bool `json:"mask,omitempty"`
 }
 
 // ExtractResult lists what was found, each with the message that says it.
@@ -54,8 +56,14 @@ func (a *Assistant) Extract(ctx context.Context, rq *ExtractRequest) (*ExtractRe
 		return nil, err
 	}
 	r := &ExtractResult{Answer: extractPrompt.answer(), Items: []Item{}}
+	ms, show := rq.Messages, func(s string) string { return s }
+	if rq.Mask && !a.small { // what is found by form is not sent
+		var mask *Mask
+		ms, mask = hideMessages(ms)
+		show = mask.Show
+	}
 	var ls []line
-	for _, l := range lines(rq.Messages) {
+	for _, l := range lines(ms) {
 		if strings.TrimSpace(l.Text) != "" {
 			ls = append(ls, l)
 		}
@@ -94,10 +102,13 @@ func (a *Assistant) Extract(ctx context.Context, rq *ExtractRequest) (*ExtractRe
 				r.Notes = append(r.Notes, "The model gave no usable answer for some messages: dates and times in them were found by their form.")
 			}
 			r.Fallback = true
-			r.Items = append(r.Items, byForm(group, rq.Messages)...)
+			for _, it := range byForm(group, rq.Messages) {
+				it.Text = show(it.Text)
+				r.Items = append(r.Items, it)
+			}
 		}
 		for _, it := range found[i] {
-			r.Items = append(r.Items, Item{Kind: it.Kind, Text: it.Text, Who: it.Who, Refs: []ID{rq.Messages[it.ID-1].ID}})
+			r.Items = append(r.Items, Item{Kind: it.Kind, Text: show(it.Text), Who: show(it.Who), Refs: []ID{rq.Messages[it.ID-1].ID}})
 		}
 	}
 	return r, nil

@@ -22,6 +22,8 @@ type RecommendRequest struct {
 	// N is how many to return; 0 = 5.
 	N  int    `json:"n,omitempty"`
 	To string `json:"to,omitempty"` // language of the reasons
+	// Mask hides names and personal data that has a form from the models.
+	Mask bool `json:"mask,omitempty"`
 }
 
 // RecommendResult has the best posts first.
@@ -66,8 +68,14 @@ func (a *Assistant) Recommend(ctx context.Context, rq *RecommendRequest) (*Recom
 		n = 5
 	}
 	r := &RecommendResult{Answer: recommendPrompt.answer(), Posts: []Recommended{}}
-	ls := lines(rq.Posts)
-	texts := []string{rq.Interests}
+	posts, interests, show := rq.Posts, rq.Interests, func(s string) string { return s }
+	if rq.Mask {
+		var mask *Mask
+		posts, mask = hideMessages(posts)
+		interests, show = mask.Hide(interests), mask.Show
+	}
+	ls := lines(posts)
+	texts := []string{interests}
 	for _, l := range ls {
 		texts = append(texts, clipRunes(l.Text, 2000))
 	}
@@ -85,7 +93,7 @@ func (a *Assistant) Recommend(ctx context.Context, rq *RecommendRequest) (*Recom
 	reasons := map[int]string{}
 	if !a.small && len(ls) > 0 {
 		var p Proof
-		reasons, p, err = a.reasons(ctx, rq, ls)
+		reasons, p, err = a.reasons(ctx, interests, rq.To, ls)
 		r.Proof.Add(p)
 		var bad errInvalid
 		if err != nil && !errors.As(err, &bad) {
@@ -96,9 +104,9 @@ func (a *Assistant) Recommend(ctx context.Context, rq *RecommendRequest) (*Recom
 		reason := reasons[l.ID]
 		if reason == "" {
 			r.Fallback = true
-			reason = sharedWords(rq.Interests, l.Text)
+			reason = sharedWords(interests, l.Text)
 		}
-		r.Posts = append(r.Posts, Recommended{ID: rq.Posts[l.ID-1].ID, Reason: reason, Score: math.Round(scores[l.ID]*1000) / 1000})
+		r.Posts = append(r.Posts, Recommended{ID: rq.Posts[l.ID-1].ID, Reason: show(reason), Score: math.Round(scores[l.ID]*1000) / 1000})
 	}
 	if r.Fallback {
 		r.Notes = append(r.Notes, "The reasons are words that posts share with the interests.")
@@ -106,7 +114,7 @@ func (a *Assistant) Recommend(ctx context.Context, rq *RecommendRequest) (*Recom
 	return r, nil
 }
 
-func (a *Assistant) reasons(ctx context.Context, rq *RecommendRequest, ls []line) (map[int]string, Proof, error) {
+func (a *Assistant) reasons(ctx context.Context, interests, to string, ls []line) (map[int]string, Proof, error) {
 	posts := slices.Clone(ls)
 	ids := make([]int, len(ls))
 	for i := range posts {
@@ -120,7 +128,7 @@ func (a *Assistant) reasons(ctx context.Context, rq *RecommendRequest, ls []line
 		Interests string `json:"interests"`
 		To        string `json:"to,omitempty"`
 		Posts     []line `json:"posts"`
-	}{rq.Interests, Language(rq.To), posts}
+	}{interests, Language(to), posts}
 	type answer struct {
 		Reasons []struct {
 			ID     int    `json:"id"`

@@ -99,17 +99,18 @@ func (a *Assistant) Summarize(ctx context.Context, rq *SummarizeRequest, onText 
 		length = "bullets"
 	}
 	r := &SummarizeResult{Answer: summarizePrompt.answer(), Summary: []Point{}, Decisions: []Point{}, OpenQuestions: []Point{}}
-	ms := rq.Messages
-	if rq.Text != "" {
-		for i, s := range pieces(rq.Text, a.budget().in/2) {
-			ms = append(ms, Message{ID: NumberID(int64(i + 1)), Text: s})
-		}
-	}
+	ms, text := rq.Messages, rq.Text
 	show := func(s string) string { return s }
 	if rq.Mask {
-		hidden, mask := hideMessages(ms)
-		ms, show = hidden, mask.Show
-		onText = nil // a draft would show the placeholders
+		var mask *Mask
+		ms, mask = hideMessages(ms)
+		text = mask.Hide(text) // before it is cut, which might cut a number
+		show, onText = mask.Show, mask.showing(onText)
+	}
+	if text != "" {
+		for i, s := range pieces(text, a.budget().in/2) {
+			ms = append(ms, Message{ID: NumberID(int64(i + 1)), Text: s})
+		}
 	}
 	ls := lines(ms)
 	if !slices.ContainsFunc(ls, func(l line) bool { return strings.IndexFunc(l.Text, unicode.IsLetter) >= 0 }) {

@@ -14,6 +14,7 @@ import (
 type scripted struct {
 	calls  []Call
 	answer func(n int, c *Call) string
+	embed  func(texts []string) // may be nil
 }
 
 func (s *scripted) Complete(_ context.Context, c *Call) (Reply, error) {
@@ -28,6 +29,9 @@ func (s *scripted) Complete(_ context.Context, c *Call) (Reply, error) {
 }
 
 func (s *scripted) Embed(_ context.Context, texts []string) ([][]float32, Proof, error) {
+	if s.embed != nil {
+		s.embed(texts)
+	}
 	out := make([][]float32, len(texts))
 	for i, t := range texts {
 		out[i] = []float32{float32(strings.Count(t, "a")), float32(strings.Count(t, "b")), 1}
@@ -196,19 +200,99 @@ func TestComposeDiff(t *testing.T) {
 	}
 }
 
+// Nothing personal reaches a model, and all of it is in the answer.
 func TestMasked(t *testing.T) {
-	secretive := []Message{{ID: NumberID(1), From: "Anna", Text: "Write to anna@example.org or call +49 170 1234567, says Anna."}}
+	secretive := []Message{{ID: NumberID(1), From: "Anna", Text: "Write to anna@example.org or @annas_cat or call +49 170 1234567 on 2026-11-21, says ANNA."}}
+	secrets := []string{"nna", "anna@", "annas_cat", "1234567"}
+	reply := map[string]string{
+		"summarize": `{"summary":[{"text":"[NAME-1] can be reached at [EMAIL-1].","refs":[1]}],"decisions":[],"open_questions":[]}`,
+		"ask":       `{"answer":"[NAME-1] can be reached at [EMAIL-1].","refs":[1]}`,
+		"classify":  `{"labels":[{"id":1,"label":"work","score":70}]}`,
+		"extract":   `{"items":[{"id":1,"kind":"task","text":"call [PHONE-1]","who":"[NAME-1]"},{"id":1,"kind":"date","text":"2026-11-21","who":""}]}`,
+		"recommend": `{"reasons":[{"id":1,"reason":"[NAME-1] wrote it"}]}`,
+	}
 	m := &scripted{answer: func(_ int, c *Call) string {
-		for _, secret := range []string{"Anna", "anna@", "1234567"} {
+		for _, secret := range secrets {
 			if strings.Contains(c.User, secret) {
-				t.Errorf("%q reached the model: %s", secret, c.User)
+				t.Errorf("%s: %q reached the model: %s", c.Prompt, secret, c.User)
 			}
 		}
-		return `{"summary":[{"text":"[NAME-1] can be reached at [EMAIL-1].","refs":[1]}],"decisions":[],"open_questions":[]}`
+		name, _, _ := strings.Cut(c.Prompt, "@")
+		return reply[name]
+	}, embed: func(texts []string) {
+		for _, secret := range secrets {
+			if strings.Contains(strings.Join(texts, "\n"), secret) {
+				t.Errorf("%q reached the embedding model: %q", secret, texts)
+			}
+		}
 	}}
-	r, err := New(m, false).Summarize(t.Context(), &SummarizeRequest{Messages: secretive, Mask: true}, nil)
-	if err != nil || r.Summary[0].Text != "Anna can be reached at anna@example.org." {
+	a, ctx, want := New(m, false), t.Context(), "Anna can be reached at anna@example.org."
+	var draft strings.Builder
+	s, err := a.Summarize(ctx, &SummarizeRequest{Messages: secretive, Mask: true}, func(s string) { draft.WriteString(s) })
+	if err != nil || s.Summary[0].Text != want || draft.String() != want {
+		t.Errorf("%+v %v, drafted %q", s, err, draft.String())
+	}
+	draft.Reset()
+	q, err := a.Ask(ctx, &AskRequest{Query: "How do I reach anna?", Messages: secretive, Mask: true}, func(s string) { draft.WriteString(s) })
+	if err != nil || q.Text != want || draft.String() != want {
+		t.Errorf("%+v %v, drafted %q", q, err, draft.String())
+	}
+	c, err := a.Classify(ctx, &ClassifyRequest{Messages: secretive, Mask: true})
+	if err != nil || c.Labels[0].Label != "work" {
+		t.Errorf("%+v %v", c, err)
+	}
+	x, err := a.Extract(ctx, &ExtractRequest{Messages: secretive, Mask: true})
+	if err != nil || len(x.Items) != 2 || x.Items[0].Text != "call +49 170 1234567" || x.Items[0].Who != "Anna" || x.Items[1].Text != "2026-11-21" {
+		t.Errorf("%+v %v", x, err)
+	}
+	r, err := a.Recommend(ctx, &RecommendRequest{Posts: secretive, Interests: "what Anna says", Mask: true})
+	if err != nil || r.Posts[0].Reason != "Anna wrote it" {
 		t.Errorf("%+v %v", r, err)
+	}
+	if _, _, err := MaskEmbeddings(m, "Anna").Embed(ctx, []string{secretive[0].Text, "Anna?"}); err != nil {
+		t.Error(err)
+	}
+	if len(m.calls) != 5 {
+		t.Errorf("%d calls", len(m.calls))
+	}
+}
+
+func TestMask(t *testing.T) {
+	for text, want := range map[string]string{
+		"Ann: Channel 5, Anna's Ann-Kathrin": "[NAME-1]: Channel 5, Anna's [NAME-1]-Kathrin",
+		"ИВАНА ждут, Иванов нет, диван":      "[NAME-1]А ждут, [NAME-1]ов нет, диван",
+		"mail a.b@c.de, x@y":                 "mail [EMAIL-1], x@y",
+		"@al and @alice_1, mail@alice":       "@al and [USER-1], mail@alice",
+		"2026-11-21 and 2026-11-21 10:30":    "2026-11-21 and 2026-11-21 10:30",
+		"+49\u00a0170\u2011123\u20114567":    "[PHONE-1]",
+		"٠٥٠ ١٢٣ ٤٥٦٧":                       "[PHONE-1]",
+		"[NAME-1] and Ann":                   "[TEXT-1] and [NAME-1]",
+		"4111 1111 1111 1111":                "[CARD-1]",
+		"https://a.example/?q=1 Ann":         "[LINK-1] [NAME-1]",
+		"DE89 3704 0044 0532 0130 00":        "[IBAN-1]",
+	} {
+		m := NewMask("Ann", "Иван", " ")
+		got := m.Hide(text)
+		if got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+		if back := m.Show(got); !strings.EqualFold(back, text) {
+			t.Errorf("%q comes back as %q", text, back)
+		}
+		if fresh := m.fresh(); fresh.Hidden() != 0 || fresh.Hide(text) != want {
+			t.Errorf("%q: a fresh mask says %q", text, fresh.Hide(text))
+		}
+		// However the answer is cut into pieces, it is whole again.
+		for n := 1; n < 5; n++ {
+			var out strings.Builder
+			tell := m.showing(func(s string) { out.WriteString(s) })
+			for rest := got + " ok"; rest != ""; rest = rest[min(n, len(rest)):] {
+				tell(rest[:min(n, len(rest))])
+			}
+			if out.String() != m.Show(got+" ok") {
+				t.Errorf("%q in pieces of %d: %q", got, n, out.String())
+			}
+		}
 	}
 }
 

@@ -305,6 +305,23 @@ func (ix *Index) Add(ctx context.Context, model assist.Model, chat string, ms []
 	return a, proof, nil
 }
 
+// Senders are the names of those who wrote in chats, of all if none is named, at
+// most n of them.
+func (ix *Index) Senders(chats []string, n int) []string {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	q := &Query{Chats: chats}
+	passes, seen := q.filter(), map[string]bool{}
+	var out []string
+	for _, d := range ix.docs {
+		if len(out) < n && passes(d) && d.from != "" && !seen[d.from] {
+			seen[d.from] = true
+			out = append(out, d.from)
+		}
+	}
+	return out
+}
+
 // same reports whether a message stands there with the same text.
 func (ix *Index) same(chat string, m *assist.Message) (bool, error) {
 	ix.mu.RLock()

@@ -25,6 +25,9 @@ type IndexRequest struct {
 	// whole chat. Both come before Messages.
 	Delete []assist.ID `json:"delete,omitempty"`
 	Forget bool        `json:"forget,omitempty"`
+	// Mask hides names and personal data that has a form from the embedding
+	// model; here the messages stand as they are. What was indexed before stays.
+	Mask bool `json:"mask,omitempty"`
 }
 
 // IndexResult says what became of it.
@@ -43,6 +46,8 @@ type SearchRequest struct {
 	Since int64    `json:"since,omitempty"` // Unix seconds
 	Until int64    `json:"until,omitempty"`
 	N     int      `json:"n,omitempty"` // 0 = 10
+	// Mask hides names and personal data that has a form from the models.
+	Mask bool `json:"mask,omitempty"`
 }
 
 // SearchResult has the best hits first.
@@ -205,7 +210,11 @@ func (c *call) index(rq *IndexRequest) (*IndexResult, error) {
 		if ix.Len()+len(rq.Messages) > c.indexes.most {
 			return nil, openai.InvalidRequest("messages", "Your index holds %d messages, and may hold %d: delete some, or forget a chat.", ix.Len(), c.indexes.most)
 		}
-		added, proof, err := ix.Add(c.ctx, c.model, rq.Chat, rq.Messages)
+		model := c.model
+		if rq.Mask {
+			model = assist.MaskEmbeddings(model, assist.Senders(rq.Messages)...)
+		}
+		added, proof, err := ix.Add(c.ctx, model, rq.Chat, rq.Messages)
 		r.Proof.Add(proof)
 		if err != nil {
 			return nil, storage(err)
@@ -216,21 +225,31 @@ func (c *call) index(rq *IndexRequest) (*IndexResult, error) {
 	return r, nil
 }
 
-func (c *call) find(rq *SearchRequest) (*index.Found, assist.Proof, error) {
+// maxSenders bounds the names that a query is searched for.
+const maxSenders = 2000
+
+// find searches the caller's index; names are those of its senders, if they are
+// to be hidden.
+func (c *call) find(rq *SearchRequest) (f *index.Found, names []string, proof assist.Proof, err error) {
 	if len(rq.Chats) > 1000 {
-		return nil, assist.Proof{}, openai.InvalidRequest("chats", "'chats' has %d chats; at most 1000 are taken.", len(rq.Chats))
+		return nil, nil, proof, openai.InvalidRequest("chats", "'chats' has %d chats; at most 1000 are taken.", len(rq.Chats))
 	}
 	ix, done, err := c.indexes.of(c.user)
 	if err != nil {
-		return nil, assist.Proof{}, err
+		return nil, nil, proof, err
 	}
 	defer done()
-	f, proof, err := ix.Search(c.ctx, c.model, &index.Query{Text: rq.Query, Chats: rq.Chats, From: rq.From, Since: rq.Since, Until: rq.Until, N: rq.N})
-	return f, proof, storage(err)
+	model := c.model
+	if rq.Mask {
+		names = ix.Senders(rq.Chats, maxSenders)
+		model = assist.MaskEmbeddings(model, names...)
+	}
+	f, proof, err = ix.Search(c.ctx, model, &index.Query{Text: rq.Query, Chats: rq.Chats, From: rq.From, Since: rq.Since, Until: rq.Until, N: rq.N})
+	return f, names, proof, storage(err)
 }
 
 func (c *call) search(rq *SearchRequest) (*SearchResult, error) {
-	f, proof, err := c.find(rq)
+	f, _, proof, err := c.find(rq)
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +273,7 @@ func notes(f *index.Found) (out []string) {
 }
 
 func (c *call) ask(rq *AskRequest) (*AskResult, error) {
-	f, proof, err := c.find(&rq.SearchRequest)
+	f, names, proof, err := c.find(&rq.SearchRequest)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +282,7 @@ func (c *call) ask(rq *AskRequest) (*AskResult, error) {
 	for i, h := range f.Hits {
 		ms[i] = assist.Message{ID: assist.NumberID(int64(i)), From: h.From, Time: h.Time, Text: h.Text}
 	}
-	a, err := c.Ask(c.ctx, &assist.AskRequest{Query: rq.Query, Messages: ms, To: rq.To}, c.tell)
+	a, err := c.Ask(c.ctx, &assist.AskRequest{Query: rq.Query, Messages: ms, To: rq.To, Mask: rq.Mask, Names: names}, c.tell)
 	if err != nil {
 		return nil, err
 	}

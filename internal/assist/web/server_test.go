@@ -548,3 +548,44 @@ func TestIndexMessages(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 }
+
+// With a mask no name of a sender and nothing with a form leaves, and all of it
+// can still be found and is in the answer.
+func TestMaskedSearch(t *testing.T) {
+	var mu sync.Mutex
+	var sent strings.Builder
+	big := &bigModel{cost: "1"}
+	url, _ := serve(t, roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.Body != nil {
+			b, _ := io.ReadAll(r.Body)
+			mu.Lock()
+			sent.Write(b)
+			mu.Unlock()
+			r.Body = io.NopCloser(bytes.NewReader(b))
+		}
+		return big.RoundTrip(r)
+	}), nil)
+	messages := `"messages":[{"id":1,"from":"Citra Dewi","text":"My number is +62 812 3456 7890"},{"id":2,"from":"Ben","text":"Thanks, citra dewi!"}]`
+	for _, c := range []struct{ path, body, want string }{
+		{"index", `{"chat":"c",` + messages + `,"mask":true}`, `"indexed":2`},
+		{"search", `{"query":"what number has Citra Dewi","mask":true}`, `+62 812 3456 7890`},
+		{"ask", `{"query":"who has Citra Dewi's number?","from":"Ben","mask":true}`, `"answer":"Ben has them."`},
+	} {
+		resp, body := request(t, "POST", url+prefix+c.path, c.body)
+		if resp.StatusCode != 200 || !strings.Contains(body, c.want) {
+			t.Errorf("%s: %d %s", c.path, resp.StatusCode, body)
+		}
+	}
+	for _, secret := range []string{"Citra", "citra", "3456"} {
+		if strings.Contains(sent.String(), secret) {
+			t.Errorf("%q left: %s", secret, sent.String())
+		}
+	}
+	if !strings.Contains(sent.String(), "[NAME-1]") || !strings.Contains(sent.String(), "[PHONE-1]") {
+		t.Errorf("nothing was replaced: %s", sent.String())
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -71,8 +71,13 @@ language.addEventListener("change", () => {
   document.dispatchEvent(new Event("language"));
 });
 const mask = $("mask");
+const explainMask = () => $("mask-help").classList.toggle("visually-hidden", !mask.checked);
 mask.checked = stored.get("mask") === "on";
-mask.addEventListener("change", () => stored.set("mask", mask.checked ? "on" : "off"));
+explainMask();
+mask.addEventListener("change", () => {
+  stored.set("mask", mask.checked ? "on" : "off");
+  explainMask();
+});
 
 open(fromAddress() || "compose");
 

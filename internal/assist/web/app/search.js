@@ -132,13 +132,12 @@ export function build(panel) {
   });
 
   onSubmit(indexForm, work(indexForm, indexOut, async (signal, draw) => {
-    if (mask()) throw new Error("noMask"); // embeddings are made of the text as it is
     const { key, messages } = state.chat;
     let done = 0, last, cost = 0, calls = 0;
     const receipts = [];
     for (const part of batches(messages, most)) {
       draw(T("p", { class: "working" }, "indexing", { n: done, all: messages.length }));
-      last = await patient("index", { chat: key, messages: part }, signal);
+      last = await patient("index", { chat: key, messages: part, mask: mask() || undefined }, signal);
       done += part.length;
       cost += last.cost_nano;
       calls += last.calls;
@@ -166,8 +165,7 @@ export function build(panel) {
       return h("article", { class: "card", "aria-label": t("hits") }, T("h3", {}, "hits"), T("p", { class: "soft" }, "hitsLocal", { n: found.length }),
         h("ol", { class: "hits" }, found.slice(0, shown).map((m) => hit(m, q))));
     }
-    if (mask()) throw new Error("noMask");
-    const ask = how.value === "ask", rq = { query: q, chats: [state.chat.key] };
+    const ask = how.value === "ask", rq = { query: q, chats: [state.chat.key], mask: mask() || undefined };
     const a = ask ? await stream("ask", { ...rq, to: document.documentElement.lang }, drafting(draw), signal) : await call("POST", "search", { ...rq, n: 20 }, signal);
     const byID = new Map(state.chat.messages.map((m) => [String(m.id), m]));
     const hits = a.hits.filter((x) => byID.has(String(x.id)));
