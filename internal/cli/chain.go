@@ -22,14 +22,18 @@ func (a *app) chainFlags(cmd *cobra.Command, f *chainFlags) {
 	cmd.Flags().StringVar(&f.config, "ton-config", a.getenv(tonConfigVariable), "TON's global configuration (JSON) of the chain; for reading and sending, that of the network in --dir is the default")
 }
 
+// devnetConfig is the global configuration of a chain in --dir.
+func (a *app) devnetConfig() string { return filepath.Join(a.dir, "devnet", "global.config.json") }
+
 // openChain connects to the chain and proves its newest block.
 func (a *app) openChain(ctx context.Context, f *chainFlags) (*access.Client, error) {
 	if f.config == "" {
 		// A network on this machine has its own chain.
-		f.config = filepath.Join(a.dir, "devnet", "global.config.json")
+		f.config = a.devnetConfig()
 		if _, err := os.Stat(f.config); err != nil {
 			return nil, usageError{errors.New("which chain? Name TON's global configuration with --ton-config (or " + tonConfigVariable + ")")}
 		}
+		a.progress(devnetNotice)
 	}
 	b, err := os.ReadFile(f.config)
 	if err != nil {

@@ -364,3 +364,40 @@ func TestRootShow(t *testing.T) {
 		}
 	}
 }
+
+// The wallet that is shown is the one that would send: that of the network in
+// --dir, unless another network's id is asked for.
+func TestWalletShowsWhatSends(t *testing.T) {
+	chain := startChain(t)
+	b, err := os.ReadFile(chain.GlobalConfigPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := terminalOf{t, t.TempDir()}
+	if err := os.Mkdir(filepath.Join(x.dir, "devnet"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(x.dir, "devnet", "global.config.json"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(x.dir, "w.key")
+	x.must("wallet", "create", "--key", key)
+	for _, tt := range []struct {
+		args   []string
+		id     float64
+		proven bool
+	}{
+		{nil, float64(devnet.DefaultGlobalID), true},
+		{[]string{"--global-id", "-239"}, -239, false},
+	} {
+		var shown map[string]any
+		o := x.must(append([]string{"wallet", "show", "--key", key, "--json"}, tt.args...)...)
+		decode(t, o.stdout, &shown)
+		if _, proven := shown["balance_nano"]; shown["global_id"] != tt.id || proven != tt.proven {
+			t.Errorf("%v: %s, want global id %v, balance proven %v", tt.args, o.stdout, tt.id, tt.proven)
+		}
+		if strings.Contains(o.stderr, "SIMULATED") != tt.proven {
+			t.Errorf("%v says %q", tt.args, o.stderr)
+		}
+	}
+}

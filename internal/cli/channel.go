@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/attest"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/node"
@@ -30,7 +31,10 @@ type channelFlags struct {
 }
 
 // owned is a running role whose owner gives the orders.
-type owned struct{ name, role, dir, status string }
+type owned struct {
+	name, role, dir, status string
+	simulated               bool
+}
 
 func (a *app) channelCommand() *cobra.Command {
 	f := &channelFlags{}
@@ -127,7 +131,7 @@ func (a *app) owned(f *channelFlags, all bool) ([]owned, error) {
 		if c.Runtime.Status == "" {
 			return nil, fmt.Errorf("configuration %s: runtime.status is empty: set it to an address such as 127.0.0.1:10001, by which the running process takes orders", f.config)
 		}
-		return []owned{{c.Role, c.Role, c.Runtime.Dir, "http://" + c.Runtime.Status}}, nil
+		return []owned{{c.Role, c.Role, c.Runtime.Dir, "http://" + c.Runtime.Status, c.Measured.Accepts(attest.Simulated)}}, nil
 	}
 	s, err := node.ReadState(a.dir)
 	if err != nil {
@@ -145,7 +149,7 @@ func (a *app) owned(f *channelFlags, all bool) ([]owned, error) {
 		}
 		names = append(names, c.Name)
 		if want == "" || c.Name == want {
-			out = append(out, owned{c.Name, c.Role, filepath.Join(a.dir, c.Name), c.Status})
+			out = append(out, owned{c.Name, c.Role, filepath.Join(a.dir, c.Name), c.Status, s.Simulated})
 		}
 	}
 	if len(out) == 0 {
@@ -183,6 +187,9 @@ func (a *app) channelShow(ctx context.Context, f *channelFlags) error {
 	}
 	if a.json {
 		return a.printJSON(all)
+	}
+	if roles[0].simulated {
+		fmt.Fprintln(a.env.Stdout, "SIMULATED network: these coins are worth nothing")
 	}
 	for i, p := range all.Processes {
 		if i > 0 {
@@ -242,6 +249,9 @@ func (a *app) channelOrder(ctx context.Context, f *channelFlags, o node.ChannelO
 		orders = append(orders, shownOrder{r.name, r.role, o.Verb, answer})
 	}
 	if !a.json {
+		if work && roles[0].simulated {
+			fmt.Fprintln(a.env.Stdout, "SIMULATED network: these coins are worth nothing")
+		}
 		for _, x := range orders {
 			x.print(a.env.Stdout)
 		}

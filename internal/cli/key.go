@@ -80,7 +80,7 @@ type limitFlags struct {
 }
 
 func (l *limitFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&l.budget, "budget", "none", "the most, in GRAM, that its calls may cost a UTC day; none = no limit")
+	cmd.Flags().StringVar(&l.budget, "budget", "", "the most, in GRAM, that its calls may cost a UTC day; none = no limit")
 	cmd.Flags().Int64Var(&l.perMinute, "per-minute", 0, "the most calls that may begin in a minute; 0 = no limit")
 	cmd.Flags().Int64Var(&l.concurrent, "concurrent", 0, "the most calls at one time; 0 = no limit")
 	cmd.Flags().StringSliceVar(&l.models, "models", nil, "the models it may use, by base name, with commas; none given = all")

@@ -169,7 +169,9 @@ epoch continues the one before; that clients were charged what workers were
 credited; that promises were kept; that no set of workers has two versions.
 
 PROXY is the name of a proxy of the network in --dir ("proxy" is the first one,
-and what is meant without a name), or the status address of any other. The exit status is 1 if anything disagrees.`,
+and what is meant without a name), or the status address of any other.
+
+The exit status is 1 if anything disagrees.`,
 		Example: "  cocoon audit\n  cocoon audit proxy\n  cocoon audit http://127.0.0.1:11000 --config client.toml --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -391,7 +391,7 @@ may be given instead in hex. A worker may serve only listed models.`
 					done: func(s *registry.Snapshot) bool { return sameTerms(&p, &s.Params) },
 				}, nil
 			}},
-		{use: "set-params", short: "Set prices, closing delays and least stakes", flags: t.all, long: "What is not given stays as it is. " + newTerms,
+		{use: "set-params", short: "Set prices, closing delays and least stakes", flags: t.all, long: "What is not given stays as it is.\n\n" + newTerms,
 			example: "  cocoon root set-params --proxy-delay 24h --client-delay 12h --min-client-stake 2.5 --yes",
 			plan: func(s *registry.Snapshot, cmd *cobra.Command, _ []string) (rootChange, error) {
 				p := s.Params
@@ -407,7 +407,7 @@ may be given instead in hex. A worker may serve only listed models.`
 					done: func(s *registry.Snapshot) bool { return sameTerms(&p, &s.Params) },
 				}, nil
 			}},
-		{use: "set-codes", short: "Set the code of future proxy, worker and client contracts", long: "Without files, the contracts of this program. " + newTerms,
+		{use: "set-codes", short: "Set the code of future proxy, worker and client contracts", long: "Without files, the contracts of this program.\n\n" + newTerms,
 			example: "  cocoon root set-codes --yes\n  cocoon root set-codes --proxy-code proxy.boc --yes",
 			flags: func(cmd *cobra.Command) {
 				cmd.Flags().StringVar(&files.proxy, "proxy-code", "", "file with the proxy contract's code (bag of cells)")

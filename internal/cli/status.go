@@ -102,6 +102,17 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 	return r, nil
 }
 
+// count is a number of things; many is their plural if it is not one with an s.
+func count(n int, one string, many ...string) string {
+	switch {
+	case n == 1:
+		return "1 " + one
+	case len(many) > 0:
+		return fmt.Sprintf("%d %s", n, many[0])
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
 // moneyLimit is how long a process may take to tell its money.
 const moneyLimit = 5 * time.Second
 
@@ -165,13 +176,13 @@ func (r *statusReport) print(out io.Writer) error {
 				state = "no proxy connected"
 			}
 			if n := len(c.client.Suspended); n > 0 {
-				state += fmt.Sprintf(", %d proxy suspended", n)
+				state += ", " + count(n, "proxy", "proxies") + " suspended"
 			}
 		case c.waiting != "":
 			state = "waiting: " + c.waiting
 		case c.proxy != nil:
 			queries, failed = c.proxy.Queries, c.proxy.Failed
-			state = fmt.Sprintf("%d worker(s), %d client(s)", len(c.proxy.Workers), len(c.proxy.Clients))
+			state = count(len(c.proxy.Workers), "worker") + ", " + count(len(c.proxy.Clients), "client")
 		case c.worker != nil:
 			queries, failed = c.worker.Queries, c.worker.Failed
 			switch {

@@ -166,7 +166,7 @@ func (a *app) modelsCommand() *cobra.Command {
 			return w.Flush()
 		},
 	})
-	cmd.Flags().StringVar(&address, "url", "", "OpenAI base URL (default: the network in --dir)")
+	cmd.Flags().StringVar(&address, "url", "", "OpenAI base URL (default: OPENAI_BASE_URL, or the network in --dir)")
 	return cmd
 }
 
@@ -212,7 +212,7 @@ from standard input: a conversation that ends with the input.`,
 			return c.run(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&address, "url", "", "OpenAI base URL (default: the network in --dir)")
+	cmd.Flags().StringVar(&address, "url", "", "OpenAI base URL (default: OPENAI_BASE_URL, or the network in --dir)")
 	cmd.Flags().StringVar(&model, "model", "", "model (default: the first one served)")
 	cmd.Flags().StringVar(&system, "system", "", "system message")
 	cmd.Flags().IntVar(&maxTokens, "max-tokens", 512, "longest answer, in tokens")

@@ -87,11 +87,14 @@ func (a *app) verifyNetwork(config string) (*node.Config, *node.State, error) {
 }
 
 func printCard(out io.Writer, card *node.Scorecard) error {
-	sim := ""
-	if card.Verdict == string(attest.Simulated) {
-		sim = "  SIMULATED: no hardware protects this network"
+	how := fmt.Sprintf(", level %d, policy %s", card.Level, card.Policy)
+	if card.Policy == "audit" || card.Policy == "offline" { // no connection, no --policy
+		how = ""
 	}
-	fmt.Fprintf(out, "verdict  %s, level %d, policy %s%s\n\n", card.Verdict, card.Level, card.Policy, sim)
+	if card.Simulated {
+		how += "  SIMULATED: no hardware protects this network"
+	}
+	fmt.Fprintf(out, "verdict  %s%s\n\n", card.Verdict, how)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "RESULT\tENFORCED\tCHECK\tAGAINST\tDETAIL")
 	passed, failed, skipped := 0, 0, 0

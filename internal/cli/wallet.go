@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -154,6 +155,20 @@ func (a *app) maybeChain(ctx context.Context, f *chainFlags) (*access.Client, er
 	return a.openChain(ctx, f)
 }
 
+// shownChain opens the chain that `wallet show` means: one that is named, or,
+// as for sending, that of the network in --dir, unless --global-id asks for the
+// address elsewhere.
+func (a *app) shownChain(cmd *cobra.Command, f *walletFlags) (*access.Client, error) {
+	if _, err := os.Stat(a.devnetConfig()); f.config == "" && (err != nil || cmd.Flags().Changed("global-id")) {
+		return nil, nil
+	}
+	client, err := a.openChain(cmd.Context(), &f.chainFlags)
+	if err != nil {
+		return nil, fmt.Errorf("%w; to see only the address, give the network's --global-id", err)
+	}
+	return client, nil
+}
+
 func (a *app) walletCreateCommand() *cobra.Command {
 	var f walletFlags
 	cmd := a.jsonFlag(&cobra.Command{
@@ -240,7 +255,7 @@ func (a *app) walletShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			client, err := a.maybeChain(cmd.Context(), &f.chainFlags)
+			client, err := a.shownChain(cmd, &f)
 			if err != nil {
 				return err
 			}

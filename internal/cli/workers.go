@@ -68,7 +68,7 @@ this client's own experience with the worker, from 0 to 1.`,
 			return w.Flush()
 		},
 	})
-	cmd.Flags().StringVar(&address, "url", "", "OpenAI base URL (default: the network in --dir)")
+	cmd.Flags().StringVar(&address, "url", "", "OpenAI base URL (default: OPENAI_BASE_URL, or the network in --dir)")
 	return cmd
 }
 

@@ -59,6 +59,7 @@ func Audit(ctx context.Context, c *Config, proxy string, log *slog.Logger) (*Sco
 		return nil, errNoChain
 	}
 	if c.Measured.Accepts(attest.Simulated) {
+		s.Simulated = true
 		s.skip(againstConfig, "hardware", "SIMULATED network")
 	}
 	seen := map[string]json.RawMessage{}

@@ -399,10 +399,10 @@ func (v *fileCheck) nodes(who string, r cocoon.Role, s *SignedByNode, named [32]
 	detail := fmt.Sprintf("%s, image %s, patch level %s, as the vendor's statements of that time have it (%s)", res.Kind, res.ImageHash, res.Status, at.UTC().Format(time.DateTime))
 	if !res.Kind.Real() {
 		// What the quote's root key is decides this, no field of the file.
-		v.Verdict = string(res.Kind)
+		v.found(res.Kind)
 		detail = "SIMULATED: no hardware stands behind this node key. " + detail
 	} else if v.Verdict == "consistent" {
-		v.Verdict = string(res.Kind)
+		v.found(res.Kind)
 	}
 	v.pass(againstVendor, who+"'s evidence", "%s", detail)
 	admit := role.AdmitProxy
@@ -585,7 +585,7 @@ func ShowReceipt(k audit.Kept) *Scorecard {
 		}
 	}
 	if k.Simulated {
-		v.Verdict = string(attest.Simulated)
+		v.found(attest.Simulated)
 	}
 	if v.Failed() != nil {
 		v.Verdict = "refused"

@@ -406,7 +406,10 @@ func Receipts(ctx context.Context, s *State, id string) ([]audit.Kept, error) {
 			return all, getJSON(ctx, c.Status+receiptsPath, &all)
 		}
 		var one audit.Kept
-		err := getJSON(ctx, c.Status+receiptsPath+id, &one)
+		err := getJSON(ctx, c.Status+receiptsPath+url.PathEscape(id), &one)
+		if errors.Is(err, errNotFound) {
+			err = fmt.Errorf("the client of this network keeps no receipt %q: `cocoon receipt list` shows those it has", id)
+		}
 		return []audit.Kept{one}, err
 	}
 	return nil, errors.New("no client of this network shows its receipts")

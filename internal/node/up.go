@@ -420,7 +420,7 @@ func (n *network) run(ctx context.Context) error {
 		if err := n.prepareInTime(ctx, proxies, workers, client); err != nil {
 			return err
 		}
-		phase("processes", fmt.Sprintf("starting %d proxy(s), %d worker(s), client", len(proxies), len(workers)))
+		phase("processes", fmt.Sprintf("starting proxies (%d), workers (%d) and the client", len(proxies), len(workers)))
 		launch(n.children[1:]...)
 		return n.waitReady(ctx, gctx)
 	}()

@@ -45,11 +45,14 @@ type VerifyConfig struct {
 
 // Scorecard is what was verified, one factor a check.
 type Scorecard struct {
-	Target  string           `json:"target"`
-	Policy  string           `json:"policy"`
-	Verdict string           `json:"verdict"` // the kind of evidence; "refused" if an enforced factor failed
-	Level   int              `json:"level"`
-	Factors []VerifiedFactor `json:"factors"`
+	Target  string `json:"target"`
+	Policy  string `json:"policy"`
+	Verdict string `json:"verdict"` // the kind of evidence; "refused" if an enforced factor failed
+	// Simulated says that no hardware stands behind the target, whatever else
+	// was found.
+	Simulated bool             `json:"simulated,omitempty"`
+	Level     int              `json:"level"`
+	Factors   []VerifiedFactor `json:"factors"`
 	// Proofs are what a disagreement of an audit is shown by.
 	Proofs map[string]any `json:"proofs,omitempty"`
 }
@@ -90,6 +93,11 @@ func (s *Scorecard) fail(against, name string, err error) {
 
 func (s *Scorecard) skip(against, name, detail string) {
 	s.add(against, attest.Factor{Name: name, Result: attest.Skip, Detail: detail})
+}
+
+// found notes the kind of the target's evidence.
+func (s *Scorecard) found(k attest.Kind) {
+	s.Verdict, s.Simulated = string(k), s.Simulated || k == attest.Simulated
 }
 
 // fixFor says what to do about a failure.
@@ -299,7 +307,7 @@ func (s *Scorecard) judge(policy *attest.Policy, res *attest.Result) {
 		s.fail(againstPolicy, "policy "+s.Policy, attest.ErrNoEvidence)
 		return
 	}
-	s.Verdict = string(res.Kind)
+	s.found(res.Kind)
 	if err := policy.AdmitResult(res); err != nil {
 		s.fail(againstPolicy, "policy "+s.Policy, err)
 		return
@@ -373,6 +381,8 @@ func (cfg *VerifyConfig) bundle(ctx context.Context, id string) (*proxy.WorkerBu
 	return nil, fmt.Errorf("no worker %q is connected; connected are %q (or name one as in `cocoon status`: worker:worker-1)", id, have)
 }
 
+var errNotFound = errors.New("not found")
+
 func getJSON(ctx context.Context, url string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -385,7 +395,11 @@ func getJSON(ctx context.Context, url string, into any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return fmt.Errorf("%s: %w", url, errNotFound)
+	default:
 		return fmt.Errorf("%s answers %s", url, resp.Status)
 	}
 	return json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(into)
@@ -490,7 +504,7 @@ func (cfg *VerifyConfig) file(ctx context.Context, s *Scorecard, policy *attest.
 			factors[i] = attest.Factor{Name: f.Name, Result: attest.Skip, Detail: "a file alone is bound to no connection: this proves what ran, not that it is the peer you talk to"}
 		}
 		if f.Name == "kind" && f.Result == attest.Pass {
-			s.Verdict = f.Detail
+			s.found(attest.Kind(f.Detail))
 		}
 	}
 	s.add(againstVendor, factors...)

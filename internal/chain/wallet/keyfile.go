@@ -24,6 +24,9 @@ func WriteKeyFile(path string, key Key) (err error) {
 		return fmt.Errorf("%w: it is empty", ErrKey)
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("creating the key file: %w; it may hold the only copy of a key and is not overwritten: choose another name", err)
+	}
 	if err != nil {
 		return fmt.Errorf("creating the key file: %w", err)
 	}
