@@ -25,7 +25,7 @@ import (
 // kinds it accepts; no kind ever satisfies a policy for another one.
 type Kind string
 
-// The kinds (design 2.3). Fake and None exist to face test peers and clients.
+// The kinds. Fake and None exist to face test peers and clients.
 const (
 	TDX       Kind = "tdx"
 	SEVSNP    Kind = "sev-snp"

@@ -73,8 +73,8 @@ func ParseSet(b []byte) (Set, error) {
 	return s, nil
 }
 
-// Digest names an encoded set: what a node statement carries of it (level1 2).
-// It is zero for no GPU.
+// Digest names an encoded set: what a node statement carries of it
+// (docs/protocol.md, Statement). It is zero for no GPU.
 func Digest(set []byte) [32]byte {
 	if len(set) == 0 {
 		return [32]byte{}

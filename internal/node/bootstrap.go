@@ -22,7 +22,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/pricing"
 )
 
-// The development network's terms (design 5).
+// The development network's terms.
 var devParams = registry.Params{
 	StructVersion: 3, ParamsVersion: 1, UniqueID: 1, IsTest: true,
 	PricePerToken: 20, WorkerFeePerToken: 19,

@@ -47,7 +47,7 @@ func checkMeasuredPath(path string) error {
 }
 
 // checkEngine allows engines inside the guest only: a host must not be able to
-// point a genuine image at an engine of its own (design 2.2).
+// point a genuine image at an engine of its own.
 func checkEngine(engine string) error {
 	u, err := url.Parse(engine)
 	if err != nil {

@@ -69,7 +69,7 @@ const (
 )
 
 // Signer signs the representation hash of a cell with the proxy key. That key
-// signs raw 32-byte hashes for nothing else (design 2.8).
+// signs raw 32-byte hashes for nothing else (docs/protocol.md, Labels).
 type Signer interface {
 	SignHash(hash [32]byte) (signature []byte, err error)
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// MaxAge is how long a proven state may be used after it was last proven
-// (design 5). It is the default of HolderConfig.MaxAge.
+// MaxAge is how long a proven state may be used after it was last
+// proven. It is the default of HolderConfig.MaxAge.
 const MaxAge = 2 * time.Hour
 
 // What a Holder refuses.

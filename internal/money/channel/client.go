@@ -120,7 +120,7 @@ func (b ClientBook) Release(n int64) (ClientBook, error) {
 }
 
 // Settle ends a request that had reserved tokens and reported used ones. The
-// charge is what was used, cut off at the reservation (design 9); it is
+// charge is what was used, cut off at the reservation; it is
 // returned, and it is what the worker earns.
 func (b ClientBook) Settle(reserved, used int64) (next ClientBook, charge int64, err error) {
 	charge = min(max(used, 0), reserved)

@@ -33,7 +33,7 @@ type ClientConfig struct {
 	// the close; the contracts of mainnet do not.
 	PoolCodes [][32]byte
 	// SecretHash is SHA-256 of the secret the client logs in with by means of a
-	// client contract; each has its own (level1 3). Required.
+	// client contract; each has its own. Required.
 	SecretHash func(contract cocoon.Address) [32]byte
 	// Suspended says that the proxy with a contract key gets no more money by
 	// itself; nil = none.

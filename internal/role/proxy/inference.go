@@ -576,7 +576,7 @@ func (s *clientSession) refuse(id cocoon.RequestID, err *wire.Error) {
 }
 
 // errorAnswer is a failure in the form the client survives: our own clients
-// get the error, others a complete HTTP answer (design 6).
+// get the error, others a complete HTTP answer.
 func (s *clientSession) errorAnswer(id cocoon.RequestID, err *wire.Error, begun bool, f *role.Final) schema.Object {
 	p := role.Part{ID: id, Err: err, Final: f}
 	if s.mux.Level() == wire.Level0 && s.version > 0 && !begun {

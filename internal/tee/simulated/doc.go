@@ -4,7 +4,7 @@
 // authority, quoting enclaves and guests, all in software. Its quotes have the
 // genuine layout and are judged by the same verifier as real ones; only the
 // root key differs, and from it follows that everything made here is of kind
-// "simulated" and nothing else (design 2.3).
+// "simulated" and nothing else.
 //
 // All keys follow from a seed, so processes that share a seed file share a
 // vendor. Whoever holds the seed can forge any guest: the network is then as
