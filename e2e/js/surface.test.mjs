@@ -43,6 +43,23 @@ test("embeddings, which this client asks for in base64", async () => {
   assert.deepEqual(got.data.map((x) => Array.from(x.embedding)), want.data.map((x) => x.embedding));
 });
 
+test("transcriptions in every format", async () => {
+  const ask = async (more) => gateway.audio.transcriptions.create({ model, file: await OpenAI.toFile(Buffer.from("eins zwei"), "speech.wav"), language: "de", ...more });
+  assert.equal((await ask({})).text, "eins zwei in de");
+  assert.equal((await ask({})).usage.input_tokens, 9);
+  assert.equal((await ask({ response_format: "text" })).trim(), "eins zwei in de");
+  assert.equal((await ask({ response_format: "verbose_json", timestamp_granularities: ["segment"] })).segments.length, 4);
+  assert.match(await ask({ response_format: "srt" }), /^1\n00:00:00,000 --> 00:00:01,000\neins\n\n2\n/);
+  assert.match(await ask({ response_format: "vtt" }), /^WEBVTT\n\n00:00:00\.000 --> 00:00:01\.000\neins\n\n/);
+  let text = "";
+  for await (const event of await ask({ stream: true })) {
+    if (event.type === "transcript.text.delta") text += event.delta;
+    else assert.deepEqual([event.type, event.text, event.usage.output_tokens], ["transcript.text.done", "eins zwei in de", 3]);
+  }
+  assert.equal(text, "eins zwei in de");
+  await assert.rejects(ask({ stream: true, response_format: "srt" }), (e) => e instanceof OpenAI.BadRequestError && e.param === "response_format");
+});
+
 test("a schema that the engine cannot hold is an error, not an answer", async () => {
   const response_format = { type: "json_schema", json_schema: { name: "n", strict: true, schema: { type: "object", properties: {}, required: [], additionalProperties: false } } };
   await assert.rejects(gateway.chat.completions.create({ model, messages, response_format }), (e) => e.status === 502 && e.code === "schema_mismatch");

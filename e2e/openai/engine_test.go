@@ -72,7 +72,8 @@ func embed(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"object": "list", "model": engineModel, "data": data, "usage": map[string]int{"prompt_tokens": tokens, "total_tokens": tokens}})
 }
 
-// transcribe takes the file for what was said.
+// transcribe takes the file for what was said, a word a second. Streams have the
+// form of vLLM; files that begin with "openai" are streamed in that form.
 func transcribe(w http.ResponseWriter, r *http.Request) {
 	f, _, err := r.FormFile("file")
 	if err != nil || r.FormValue("model") != engineModel {
@@ -80,10 +81,42 @@ func transcribe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	said, _ := io.ReadAll(f)
+	text := string(said) + " in " + r.FormValue("language")
+	usage := map[string]int{"prompt_tokens": len(said), "completion_tokens": 3, "total_tokens": len(said) + 3}
+	if r.FormValue("stream") == "true" {
+		w.Header().Set("Content-Type", "text/event-stream")
+		event := func(v any) {
+			b, _ := json.Marshal(v)
+			fmt.Fprintf(w, "data: %s\n\n", b)
+		}
+		for _, word := range strings.SplitAfter(text, " ") {
+			if strings.HasPrefix(text, "openai") {
+				event(map[string]any{"type": "transcript.text.delta", "delta": word})
+			} else {
+				event(map[string]any{"object": "transcription.chunk", "choices": []any{map[string]any{"delta": map[string]string{"content": word}}}})
+			}
+		}
+		if strings.HasPrefix(text, "openai") {
+			event(map[string]any{"type": "transcript.text.done", "text": text, "usage": map[string]any{"type": "tokens", "input_tokens": len(said), "output_tokens": 3, "total_tokens": len(said) + 3}})
+			return
+		}
+		event(map[string]any{"object": "transcription.chunk", "choices": []any{map[string]any{"delta": map[string]string{}, "finish_reason": "stop"}}})
+		if r.FormValue("stream_include_usage") == "true" {
+			event(map[string]any{"object": "transcription.chunk", "choices": []any{}, "usage": usage})
+		}
+		fmt.Fprint(w, "data: [DONE]\n\n")
+		return
+	}
+	answer := map[string]any{"text": text, "usage": usage}
+	if r.FormValue("response_format") == "verbose_json" {
+		var segments []any
+		for i, word := range strings.Fields(text) {
+			segments = append(segments, map[string]any{"id": i, "start": i, "end": i + 1, "text": " " + word})
+		}
+		answer["segments"] = segments
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"text": string(said) + " in " + r.FormValue("language"), "usage": map[string]int{"prompt_tokens": len(said), "completion_tokens": 3, "total_tokens": len(said) + 3},
-	})
+	_ = json.NewEncoder(w).Encode(answer)
 }
 
 type engineRequest struct {

@@ -272,7 +272,7 @@ func TestTranscriptions(t *testing.T) {
 	b := &wordBackend{}
 	g := newGateway(t, b, nil)
 	b.answer = b.says("application/json", `{"text":"hello"}`)
-	w := askForm(g, "model", "words", "file", "RIFF", "language", "en", "timestamp_granularities[]", "word", "max_coefficient", "7", "response_format", "json")
+	w := askForm(g, "model", "words", "file", "RIFF", "language", "en", "timestamp_granularities[]", "word", "max_coefficient", "7", "response_format", "verbose_json")
 	if w.Code != 200 || w.Body.String() != `{"text":"hello","usage":{"cost_nano":12}}`+"\n" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
@@ -294,13 +294,73 @@ func TestTranscriptions(t *testing.T) {
 		data, _ := io.ReadAll(p)
 		got[p.FormName()+"/"+p.FileName()] = string(data)
 	}
-	want := map[string]string{"file/audio.wav": "RIFF", "language/": "en", "timestamp_granularities[]/": "word", "response_format/": "json", "model/": "words", "max_tokens/": "16384"}
+	want := map[string]string{"file/audio.wav": "RIFF", "language/": "en", "timestamp_granularities[]/": "word", "response_format/": "verbose_json", "model/": "words", "max_tokens/": "16384"}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("form %v, want %v", got, want)
 	}
-	w = askForm(g, "model", "words", "file", "RIFF", "response_format", "text")
-	if w.Code != 200 || w.Body.String() != "hello\n" || w.Header().Get("X-Cocoon-Cost-Nano") != "12" {
-		t.Errorf("%d %q %v", w.Code, w.Body, w.Header())
+	const verbose = `{"task":"transcribe","text":"Hello. A --> B","segments":[{"id":0,"start":0,"end":1.2345,"text":" Hello.\n\n"},{"id":1,"start":3599.9996,"end":3661.5,"text":" A --> <B>"}],"usage":{"prompt_tokens":10,"completion_tokens":3,"total_tokens":13}}`
+	for _, c := range []struct {
+		format, asked, says, want string
+		status                    int
+	}{
+		{"json", "json", `{"text":"hello","usage":{"prompt_tokens":10,"completion_tokens":3,"total_tokens":13}}`, `{"text":"hello","usage":{"type":"tokens","input_tokens":10,"output_tokens":3,"total_tokens":13,"cost_nano":12}}` + "\n", 200},
+		{"json", "json", `{"text":"hello","usage":{"type":"duration","seconds":3}}`, `{"text":"hello","usage":{"type":"duration","seconds":3,"cost_nano":12}}` + "\n", 200},
+		{"text", "json", `{"text":"hello"}`, "hello\n", 200},
+		{"srt", "verbose_json", verbose, "1\n00:00:00,000 --> 00:00:01,235\nHello.\n\n2\n01:00:00,000 --> 01:01:01,500\nA -> <B>\n\n", 200},
+		{"vtt", "verbose_json", verbose, "WEBVTT\n\n00:00:00.000 --> 00:00:01.235\nHello.\n\n01:00:00.000 --> 01:01:01.500\nA -&gt; &lt;B&gt;\n\n", 200},
+		{"vtt", "verbose_json", `{"text":" ","segments":[]}`, "WEBVTT\n\n", 200},
+		{"srt", "verbose_json", `{"text":"hello"}`, openai.CodeUpstream, 502},
+		{"srt", "verbose_json", `{"text":"hello","segments":[{"start":2,"end":1,"text":"x"}]}`, openai.CodeUpstream, 502},
+		{"srt", "verbose_json", `{"text":"hello","segments":[{"start":0,"end":1e300,"text":"x"}]}`, openai.CodeUpstream, 502},
+		{"srt", "verbose_json", `{"text":"hello","segments":{}}`, openai.CodeUpstream, 502},
+		{"text", "json", `{"words":[]}`, openai.CodeUpstream, 502},
+	} {
+		b.answer = b.says("application/json", c.says)
+		w := askForm(g, "model", "words", "file", "RIFF", "response_format", c.format)
+		got := w.Body.String()
+		if c.status != 200 {
+			_, got, _ = errorOf(t, w.Body.Bytes())
+		} else if plain := c.asked != c.format; plain != (w.Header().Get("X-Cocoon-Cost-Nano") == "12") || plain != (w.Header().Get("Content-Type") == "text/plain; charset=utf-8") {
+			t.Errorf("%s: header %v", c.format, w.Header())
+		}
+		if w.Code != c.status || got != c.want || !strings.Contains(string(b.call().Body), "\r\n\r\n"+c.asked+"\r\n") {
+			t.Errorf("%s of %s: %d %q, want %d %q", c.format, c.says, w.Code, got, c.status, c.want)
+		}
+	}
+}
+
+// TestTranscriptionStreams: whatever form an engine streams in, the caller gets
+// the OpenAI events, and an answer that was cut has no end.
+func TestTranscriptionStreams(t *testing.T) {
+	b := &wordBackend{}
+	g := newGateway(t, b, nil)
+	events := func(data ...string) string { return "data: " + strings.Join(data, "\n\ndata: ") + "\n\n" }
+	const (
+		one  = `{"type":"transcript.text.delta","delta":"Hi "}`
+		two  = `{"type":"transcript.text.delta","delta":"there"}`
+		done = `{"type":"transcript.text.done","text":"Hi there","usage":{"type":"tokens","input_tokens":10,"output_tokens":3,"total_tokens":13,"cost_nano":12}}`
+		bare = `{"type":"transcript.text.done","text":"Hi there","usage":{"cost_nano":12}}`
+		cut  = `{"error":{"message":"The answer ended before it was finished.","type":"server_error","param":null,"code":"answer_incomplete"}}`
+		odd  = `{"error":{"message":"An event of the answer is no part of a transcript.","type":"server_error","param":null,"code":"upstream_error"}}`
+	)
+	for _, c := range []struct{ media, says, want string }{
+		{"text/event-stream", events(one, two, `{"type":"transcript.text.done","text":"Hi there","usage":{"type":"tokens","input_tokens":10,"output_tokens":3,"total_tokens":13}}`), events(one, two, done, "[DONE]")},
+		{"text/event-stream", events(one, two, `{"type":"transcript.text.done","text":"Hi there"}`, "[DONE]"), events(one, two, bare, "[DONE]")},
+		{"text/event-stream", events(one, two), events(one, two, cut)},
+		{"text/event-stream", events(one, `{"type":"transcript.text.delta","delta":7}`), events(one, odd)},
+		{"text/event-stream", events(`{"object":"transcription.chunk","choices":[{"delta":{"content":"Hi "}}]}`, `{"choices":[{"delta":{"content":"there"},"finish_reason":null}]}`, `{"choices":[{"delta":{"content":""},"finish_reason":"stop"}]}`,
+			`{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":3,"total_tokens":13}}`, "[DONE]"), events(one, two, done, "[DONE]")},
+		{"text/event-stream", events(`{"choices":[{"delta":{"content":"Hi "}}]}`), events(one, cut)},
+		{"application/json", `{"text":"Hi there"}`, events(`{"type":"transcript.text.delta","delta":"Hi there"}`, bare, "[DONE]")},
+	} {
+		b.answer = b.says(c.media, c.says)
+		w := askForm(g, "model", "words", "file", "RIFF", "stream", "true")
+		if w.Code != 200 || w.Body.String() != c.want {
+			t.Errorf("%s:\n%d %s\nwant %s", c.says, w.Code, w.Body, c.want)
+		}
+		if form := string(b.call().Body); !strings.Contains(form, "name=\"stream\"\r\n\r\ntrue\r\n") {
+			t.Errorf("the form is %s", form)
+		}
 	}
 }
 
@@ -321,9 +381,10 @@ func TestBadForms(t *testing.T) {
 		{[]string{"model", "a@b", "file", "x"}, openai.CodeInvalidValue, "model"},
 		{[]string{"model", "words", "file", "x", "temperature", "hot"}, openai.CodeInvalidType, "temperature"},
 		{[]string{"model", "words", "file", "x", "temperature", "2"}, openai.CodeInvalidValue, "temperature"},
-		{[]string{"model", "words", "file", "x", "response_format", "srt"}, openai.CodeUnsupported, "response_format"},
+		{[]string{"model", "words", "file", "x", "response_format", "srt", "stream", "true"}, openai.CodeInvalidValue, "response_format"},
+		{[]string{"model", "words", "file", "x", "response_format", "json", "timestamp_granularities[]", "word"}, openai.CodeInvalidValue, "timestamp_granularities"},
 		{[]string{"model", "words", "file", "x", "response_format", "xml"}, openai.CodeInvalidValue, "response_format"},
-		{[]string{"model", "words", "file", "x", "stream", "true"}, openai.CodeUnsupported, "stream"},
+		{[]string{"model", "words", "file", "x", "stream", "yes"}, openai.CodeInvalidValue, "stream"},
 		{[]string{"model", "words", "file", "x", "timestamp_granularities[]", "year"}, openai.CodeInvalidValue, "timestamp_granularities"},
 		{[]string{"model", "words", "file", "x", "max_tokens", "0"}, openai.CodeInvalidValue, "max_tokens"},
 		{[]string{"model", "words", "file", "x", "max_coefficient", "x"}, openai.CodeInvalidType, "max_coefficient"},

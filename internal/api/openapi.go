@@ -38,7 +38,7 @@ var endpoints = map[string]endpoint{
 	"/v1/responses":     {"A response, without state", mediaJSON, responseFields, []string{"model", "input"}, []string{mediaJSON, mediaStream}, callErrors},
 	pathMessages:        {"A message, in the Anthropic form", mediaJSON, anthropicFields, []string{"model", "messages", "max_tokens"}, []string{mediaJSON, mediaStream}, callErrors},
 	pathEmbeddings:      {"Embeddings of texts", mediaJSON, embeddingFields, []string{"model", "input"}, []string{mediaJSON}, callErrors},
-	pathTranscriptions:  {"A transcript of speech", mediaForm, transcriptionFields(), []string{"model", "file"}, []string{mediaJSON, mediaText}, callErrors},
+	pathTranscriptions:  {"A transcript of speech", mediaForm, transcriptionFields(), []string{"model", "file"}, []string{mediaJSON, mediaText, mediaStream}, callErrors},
 	"/v1/models":        {"What is served now", "", nil, nil, []string{mediaJSON}, []int{500, 502, 503}},
 	"/v1/models/{id}":   {"One model", "", nil, nil, []string{mediaJSON}, []int{404, 500, 502, 503}},
 	"/v1/verification":  {"What was verified of the peers", "", nil, nil, []string{mediaJSON}, []int{404, 500}},

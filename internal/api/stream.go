@@ -244,7 +244,11 @@ func (s *streamer) chunk(data []byte) error {
 		if c.HasUsage {
 			s.rawUsage = append(s.rawUsage[:0], c.RawUsage()...)
 		}
-		return s.form.chunk(s.out, data)
+		err := s.form.chunk(s.out, data)
+		if t, ok := s.form.(*transcriptForm); ok && t.ended {
+			s.finished = true
+		}
+		return err
 	}
 	switch {
 	case c.UsageOnly():

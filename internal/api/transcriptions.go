@@ -38,32 +38,17 @@ var formFields = map[string]struct {
 	"model":                     {isModel, false},
 	"language":                  {isString, false},
 	"prompt":                    {isString, false},
-	"response_format":           {transcriptFormat, false},
+	"response_format":           {oneOf("json", "verbose_json", "text", "srt", "vtt", "diarized_json"), false},
 	"temperature":               {numberIn(0, 1), true},
 	"chunking_strategy":         {isString, false},
 	"timestamp_granularities[]": {oneOf("word", "segment"), false},
 	"include[]":                 {oneOf("logprobs"), false},
 	"max_tokens":                {integerIn(1, 1<<20), true},
 	"max_completion_tokens":     {integerIn(1, 1<<20), true},
-	"stream":                    {notStreamed, false},
+	"stream":                    {oneOf("true", "false", "1", "0"), false},
 	"user":                      {isString, false},
 	"max_coefficient":           {choiceFields["max_coefficient"], true},
 	"timeout":                   {isNumber, true},
-}
-
-func transcriptFormat(path string, v json.RawMessage) *openai.Error {
-	switch str(v) {
-	case "srt", "vtt", "diarized_json":
-		return openai.Unsupported(path, "'%s' must be 'json', 'verbose_json' or 'text'.", path)
-	}
-	return oneOf("json", "verbose_json", "text")(path, v)
-}
-
-func notStreamed(path string, v json.RawMessage) *openai.Error {
-	if s := str(v); s == "false" || s == "0" {
-		return nil
-	}
-	return openai.Unsupported(path, "Transcriptions are not streamed.")
 }
 
 // requireForm refuses a body that is no form.
@@ -93,7 +78,8 @@ func (g *Gateway) parseTranscription(x *exchange, body []byte) (*request, error)
 	chosen, limit, asked := &openai.Object{}, int64(transcriptTokens), ""
 	limit = min(limit, int64(g.cfg.MaxTokens))
 	var kept []formPart
-	var file, model bool
+	var file, model, timed bool
+	form := &transcriptForm{format: "json"}
 	for _, p := range parts {
 		if p.name == "file" {
 			if len(p.data) == 0 {
@@ -130,12 +116,13 @@ func (g *Gateway) parseTranscription(x *exchange, body []byte) (*request, error)
 			}
 			limit = min(limit, n)
 		case "response_format":
-			if str(v) == "text" {
-				rq.form = transcriptForm{text: true}
-				p.data = []byte("json")
-			}
+			form.format = str(v)
+		case "timestamp_granularities", "timestamp_granularities[]":
+			timed = true
 			kept = append(kept, p)
-		case "stream", "user":
+		case "stream":
+			rq.stream = str(v) == "true" || str(v) == "1"
+		case "user":
 		default:
 			kept = append(kept, p)
 		}
@@ -146,9 +133,13 @@ func (g *Gateway) parseTranscription(x *exchange, body []byte) (*request, error)
 	if !file {
 		return nil, openai.Missing("file")
 	}
-	if rq.form == nil {
-		rq.form = transcriptForm{}
+	switch {
+	case timed && form.format != "verbose_json":
+		return nil, openai.InvalidRequest("timestamp_granularities", "'timestamp_granularities' needs 'response_format' to be 'verbose_json'.")
+	case rq.stream && form.format != "json" && form.format != "diarized_json":
+		return nil, openai.InvalidRequest("response_format", "'response_format' must be 'json' where 'stream' is true.")
 	}
+	rq.form = form
 	if fail := rq.splitModel(chosen); fail != nil {
 		return nil, fail
 	}
@@ -159,6 +150,10 @@ func (g *Gateway) parseTranscription(x *exchange, body []byte) (*request, error)
 		return nil, fail
 	}
 	rq.MaxTokens = int32(limit)
+	kept = append(kept, formPart{name: "response_format", data: []byte(askedFormat(form.format))})
+	if rq.stream {
+		kept = append(kept, formPart{name: "stream", data: []byte("true")}, formPart{name: "stream_include_usage", data: []byte("true")})
+	}
 	kept = append(kept, formPart{name: "model", data: []byte(rq.Model)}, formPart{name: "max_tokens", data: strconv.AppendInt(nil, limit, 10)})
 	if g.cfg.Reference {
 		rq.Reference = formForReference(kept)
@@ -263,27 +258,4 @@ func formForReference(parts []formPart) *openai.Error {
 		}
 	}
 	return nil
-}
-
-// transcriptForm tells a transcription, as JSON or as its text alone.
-type transcriptForm struct{ text bool }
-
-func (f transcriptForm) whole(answer, usage []byte) (string, []byte, error) {
-	o, err := openai.ParseObject(answer)
-	if err != nil {
-		return "", nil, openai.Upstream("The worker's answer is not one JSON object.")
-	}
-	text, ok := o.Get("text")
-	if kind(text) != '"' || !ok {
-		return "", nil, openai.Upstream("The worker's answer holds no transcript.")
-	}
-	if f.text {
-		return "text/plain; charset=utf-8", append([]byte(str(text)), '\n'), nil
-	}
-	o.Set("usage", usage)
-	b, err := o.AppendJSON(nil)
-	if err != nil {
-		return "", nil, openai.Upstream("The worker's answer has too many members.")
-	}
-	return "application/json", b, nil
 }

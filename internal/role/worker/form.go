@@ -35,7 +35,7 @@ func (w *Worker) prepareForm(r *schema.HttpRequest, size int) (*plan, *wire.Erro
 	if err != nil || media != "multipart/form-data" {
 		return nil, invalid("expected multipart/form-data content type")
 	}
-	p := &plan{maxPrompt: int64(size), maxCompletion: defaultMaxTokens}
+	p := &plan{transcript: true, maxPrompt: int64(size), maxCompletion: defaultMaxTokens}
 	var out bytes.Buffer
 	form := multipart.NewWriter(&out)
 	if err := form.SetBoundary(params["boundary"]); err != nil {
@@ -72,12 +72,19 @@ func (w *Worker) prepareForm(r *schema.HttpRequest, size int) (*plan, *wire.Erro
 			}
 			limit = max(limit, v)
 		case "stream":
-			if s := string(data); s != "0" && s != "false" {
-				return nil, invalid("transcriptions are not streamed")
+			switch string(data) {
+			case "1", "true":
+				p.stream = true
+			case "0", "false":
+			default:
+				return nil, invalid(".stream must be a boolean")
 			}
+			continue
+		case "stream_include_usage", "stream_continuous_usage_stats":
+			continue // ours to say
 		case "response_format":
-			if s := string(data); s != "json" && s != "verbose_json" {
-				return nil, invalid("response_format must be 'json' or 'verbose_json'")
+			if s := string(data); s != "json" && s != "verbose_json" && s != "diarized_json" {
+				return nil, invalid("response_format must be JSON of some kind, which has room for usage")
 			}
 		case "user", "cache_salt":
 			p.caller = append(append(p.caller, data...), 0)
@@ -103,6 +110,14 @@ func (w *Worker) prepareForm(r *schema.HttpRequest, size int) (*plan, *wire.Erro
 		_ = form.WriteField("max_tokens", strconv.Itoa(defaultMaxTokens))
 	} else {
 		p.maxCompletion = limit
+	}
+	if p.stream {
+		p.usageAsked = true
+		_ = form.WriteField("stream", "true")
+		_ = form.WriteField("stream_include_usage", "true")
+		if w.cfg.Engine.Caps().ContinuousUsage {
+			_ = form.WriteField("stream_continuous_usage_stats", "true")
+		}
 	}
 	_ = form.Close()
 	p.request = engine.Request{Path: "/v1/audio/transcriptions", ContentType: "multipart/form-data; boundary=" + form.Boundary(), Body: out.Bytes()}

@@ -38,7 +38,8 @@ func TestForm(t *testing.T) {
 		most  int64
 	}{
 		{[]string{"model", "m", "file", "RIFF", "language", "en", "user", "u"}, "model=other file(a.wav)=RIFF language=en max_tokens=1000", 1000},
-		{[]string{"file", "RIFF", "model", "m", "max_tokens", "7", "stream", "0", "timestamp_granularities[]", "word", "response_format", "verbose_json"}, "file(a.wav)=RIFF model=other max_tokens=7 stream=0 timestamp_granularities[]=word response_format=verbose_json", 7},
+		{[]string{"file", "RIFF", "model", "m", "max_tokens", "7", "stream", "0", "timestamp_granularities[]", "word", "response_format", "verbose_json"}, "file(a.wav)=RIFF model=other max_tokens=7 timestamp_granularities[]=word response_format=verbose_json", 7},
+		{[]string{"stream", "1", "file", "RIFF", "stream_include_usage", "false", "model", "m", "response_format", "json"}, "file(a.wav)=RIFF model=other response_format=json max_tokens=1000 stream=true stream_include_usage=true stream_continuous_usage_stats=true", 1000},
 	} {
 		p, werr := planner(func(c *Config) { c.ServedModel = "other" }).prepare(formQuery(c.pairs...))
 		if werr != nil {
@@ -77,8 +78,8 @@ func TestRefusedForms(t *testing.T) {
 		{[]string{"model", "m"}, "'' must have a field 'file'"},
 		{[]string{"model", "SECRET", "file", "x"}, "model name mismatch"},
 		{[]string{"model", "m", "file", "x", "max_tokens", "SECRET"}, ".max_tokens must be an integer"},
-		{[]string{"model", "m", "file", "x", "stream", "1"}, "transcriptions are not streamed"},
-		{[]string{"model", "m", "file", "x", "response_format", "SECRET"}, "response_format must be 'json' or 'verbose_json'"},
+		{[]string{"model", "m", "file", "x", "stream", "SECRET"}, ".stream must be a boolean"},
+		{[]string{"model", "m", "file", "x", "response_format", "SECRET"}, "response_format must be JSON of some kind, which has room for usage"},
 		{[]string{"model", "m", "file", "x", "prompt", strings.Repeat("SECRET", 20_000)}, "cannot parse form multipart data"},
 		{strings.Split(strings.Repeat("language|en|", 70)+"file|x", "|"), "cannot parse form multipart data"},
 	} {

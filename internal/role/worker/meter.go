@@ -2,6 +2,8 @@ package worker
 
 import (
 	"bytes"
+	"encoding/json"
+	"strconv"
 
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
@@ -25,6 +27,9 @@ type meter struct {
 func (m *meter) see(c openai.Chunk, data []byte) {
 	if c.HasUsage {
 		m.usage.Merge(c.Usage)
+		if m.plan.transcript {
+			m.usage.Merge(transcriptUsage(c.RawUsage()))
+		}
 		m.reported = true
 	}
 	if hasOutput(data) {
@@ -32,10 +37,23 @@ func (m *meter) see(c openai.Chunk, data []byte) {
 	}
 }
 
+// transcriptUsage reads usage under the names it has in OpenAI's transcriptions.
+func transcriptUsage(raw []byte) (u openai.Usage) {
+	var v struct {
+		Input  json.RawMessage `json:"input_tokens"`
+		Output json.RawMessage `json:"output_tokens"`
+	}
+	if json.Unmarshal(raw, &v) == nil {
+		u.PromptTokens, _ = strconv.ParseInt(string(v.Input), 10, 64)
+		u.CompletionTokens, _ = strconv.ParseInt(string(v.Output), 10, 64)
+	}
+	return u // what is below zero does not raise a count
+}
+
 // hasOutput reports whether an event of a stream carries text. It may miss
 // some: an estimate must not be too high.
 func hasOutput(data []byte) bool {
-	for _, key := range []string{`"content":"`, `"text":"`, `"reasoning_content":"`, `"arguments":"`} {
+	for _, key := range []string{`"content":"`, `"text":"`, `"reasoning_content":"`, `"arguments":"`, `"delta":"`} {
 		if i := bytes.Index(data, []byte(key)); i >= 0 && i+len(key) < len(data) && data[i+len(key)] != '"' {
 			return true
 		}

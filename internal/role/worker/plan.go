@@ -19,6 +19,8 @@ const defaultMaxTokens = 1000
 type plan struct {
 	request engine.Request
 	stream  bool
+	// transcript: the events of a stream may have the form of transcriptions.
+	transcript bool
 	// usageAsked: the caller wants the usage event of a stream;
 	// runningAsked: it wants usage in every event.
 	usageAsked, runningAsked bool

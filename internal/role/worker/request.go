@@ -275,28 +275,19 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 		if events++; events > spareEvents+eventsPerToken*r.meter.plan.maxCompletion {
 			return wire.Errorf(wire.CodeFailure, "worker: the engine does not end: %d events for at most %d tokens", events, r.meter.plan.maxCompletion)
 		}
-		out := ev.Raw
+		out, seen := ev.Raw, ev.Data
 		switch {
 		case ev.IsDone():
 			done = true
-			r.hold()
-			if err := box.add(ev.Raw); err != nil {
-				return err
-			}
-			// All is sent before the clock runs: a caller may read slowly.
-			if err := box.flush(); err != nil {
-				return err
-			}
-			// Reading on to the end lets the connection be used again, but an
-			// engine that does not end it must not hold up the answer.
-			defer time.AfterFunc(endWait, func() { r.cancel(nil) }).Stop()
-			continue
 		case ev.Data != nil:
+			if r.meter.plan.transcript && endsTranscript(ev.Data) {
+				done, seen = true, nil // it says again what came before
+			}
 			c, err := openai.ParseChunk(ev.Data)
 			if err != nil || !utf8.Valid(ev.Data) {
 				return wire.Errorf(wire.CodeFailure, "worker: the engine sent an event that is not JSON")
 			}
-			r.meter.see(c, ev.Data)
+			r.meter.see(c, seen)
 			if r.meter.overrun() {
 				return wire.Errorf(wire.CodeFailure, "worker: the engine went beyond the output limit of %d tokens", r.meter.plan.maxCompletion)
 			}
@@ -312,7 +303,7 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 			}
 			if c.HasUsage {
 				buf = append(buf[:0], "data: "...)
-				if c.UsageOnly() {
+				if c.UsageOnly() || done {
 					buf = r.meter.withCost(buf, c)
 				} else if r.meter.plan.runningAsked {
 					buf = append(buf, ev.Data...)
@@ -323,10 +314,34 @@ func (r *request) readEvents(ctx context.Context, box *outbox) error {
 				out = buf
 			}
 		}
+		if done {
+			r.hold()
+		}
 		if err := box.add(out); err != nil {
 			return err
 		}
+		if done {
+			// All is sent before the clock runs: a caller may read slowly.
+			if err := box.flush(); err != nil {
+				return err
+			}
+			// Reading on to the end lets the connection be used again, but an
+			// engine that does not end it must not hold up the answer.
+			defer time.AfterFunc(endWait, func() { r.cancel(nil) }).Stop()
+		}
 	}
+}
+
+// endsTranscript reports whether an event is the last one of a transcription in
+// the OpenAI form, which engines may leave without [DONE].
+func endsTranscript(data []byte) bool {
+	o, err := openai.ParseObject(data)
+	if err != nil {
+		return false
+	}
+	raw, _ := o.Get("type")
+	s, _ := openai.String(raw)
+	return s == "transcript.text.done"
 }
 
 // whole forwards an answer that is read to its end first: one JSON value, or
