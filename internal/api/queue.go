@@ -153,8 +153,10 @@ func (q *queue) evictLocked(p *party) bool {
 	return true
 }
 
+// forgetLocked drops a party that has no calls. One who was refused may say so
+// late, when p is gone already and the key has come back as another party.
 func (q *queue) forgetLocked(caller [32]byte, p *party) {
-	if p.running == 0 && len(p.waiters) == 0 {
+	if p.running == 0 && len(p.waiters) == 0 && q.callers[caller] == p {
 		delete(q.callers, caller)
 	}
 }

@@ -118,3 +118,24 @@ func TestQueueRace(t *testing.T) {
 		t.Errorf("%d run, %d wait, %d callers remembered", running, waiting, len(q.callers))
 	}
 }
+
+// TestQueueForgets: who was refused and hears of it late takes nothing from the
+// party under which the same key came back meanwhile.
+func TestQueueForgets(t *testing.T) {
+	q := newQueue(1, 1, time.Second)
+	was := &party{} // its last waiter was evicted and has not looked yet
+	leave, fail := q.enter(t.Context(), [32]byte{1})
+	if fail != nil {
+		t.Fatal(fail)
+	}
+	q.mu.Lock()
+	q.forgetLocked([32]byte{1}, was)
+	q.mu.Unlock()
+	if len(q.callers) != 1 {
+		t.Error("a party with a call was forgotten")
+	}
+	leave()
+	if running, waiting := q.state(); running != 0 || waiting != 0 || len(q.callers) != 0 {
+		t.Errorf("%d run, %d wait, %d callers remembered", running, waiting, len(q.callers))
+	}
+}
