@@ -15,6 +15,8 @@ import (
 // tonConfigVariable names the file for all commands that read the chain.
 const tonConfigVariable = "COCOON_TON_CONFIG"
 
+const devnetNotice = "SIMULATED: a development chain; its coins are worthless"
+
 // chainFlags are the flags of a command that reads the chain.
 type chainFlags struct{ config string }
 

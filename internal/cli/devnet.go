@@ -25,8 +25,6 @@ import (
 	"github.com/cocoon-network/cocoon/internal/node"
 )
 
-const devnetNotice = "SIMULATED: a development chain; its coins are worthless"
-
 // devnetFlags are the flags of `cocoon devnet`.
 type devnetFlags struct {
 	cfg   devnet.Config
