@@ -6,7 +6,8 @@
 // the ledger's notes into signed parts and leaves, and leaves into epochs; the
 // answers with proofs; Follow, which checks another's log; Store, a client's
 // receipts.
-// Imports: cocoon, receipt, ledger, bindings, wire.
+// Imports: cocoon, receipt, ledger, bindings, wire; contracts (the anchor's
+// code); of access and wallet the values they exchange.
 // Trust: the proxy's side is fed by our own ledger. Files may have been
 // damaged: they are refused, never guessed at. Follow believes nothing it is
 // told without a proof.

@@ -4,7 +4,7 @@
 // import one another.
 //
 // Owns: Part, Final, Queue, Keeper.
-// Imports: wire, tee, registry, pricing, api/openai.
+// Imports: wire, tee, attest, registry, bindings, pricing, channel.
 // Trust: whatever a peer sent is foreign; a bad message ends its request or
 // its connection, never the process.
 package role

@@ -13,7 +13,7 @@
 //
 // Owns: the connections to liteservers; the high-water mark and the checkpoint
 // in Config.Dir.
-// Imports: cocoon, coins; tonutils-go for TL, cells, proof checks and the TVM,
+// Imports: cocoon, coins, wire (the network's id); tonutils-go for TL, cells, proof checks and the TVM,
 // whose types are in no exported signature.
 // Trust: servers are hostile: answers are bounded in size and time, and a
 // panic while reading one ends one query. The folder can make Open refuse,

@@ -1,9 +1,10 @@
-// Package bindings turns Go values into the cells of the five Cocoon
+// Package bindings turns Go values into the cells of the Cocoon
 // contracts and back: parameters, addresses, signed payments, storages,
-// messages, get-method results. Its byte formats are spec contracts 3–9.
+// messages, get-method results. Its byte formats are spec contracts 3–9 and,
+// for the anchor, docs/contracts.md.
 //
 // Owns: every cell layout; no other package builds or parses one.
-// Imports: cocoon, attest (names), coins, pricing (multipliers), registry.
+// Imports: cocoon, attest (names), coins, pricing (multipliers), registry, wire.
 // Trust: every decoder takes foreign bytes, bounded in size and strict about
 // what it does not know. Signatures are checked by Payment.Verify only.
 // Concurrency: pure functions of their arguments, safe anywhere.

@@ -2,7 +2,7 @@
 // snapshot. Roles read snapshots; they never reach the chain.
 //
 // Owns: Snapshot, Source.
-// Imports: cocoon, attest (names only), coins.
+// Imports: cocoon, attest (names only), coins, pricing (multipliers).
 // Trust: a Source gives only state it has proven, or a file in the
 // configuration.
 // Concurrency: a Snapshot is never changed after it was published.

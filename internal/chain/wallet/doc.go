@@ -5,7 +5,8 @@
 // the node wallet of spec contracts 8 for a node that acts for an owner.
 //
 // Owns: keys, mnemonics and key files; the outbox file of a wallet.
-// Imports: cocoon, coins; the chain through a four-method interface.
+// Imports: cocoon, coins, contracts (codes), wire (labels); of access the values
+// it gives; the chain through a four-method interface.
 // Trust: what the Chain returns was proven; everything else is checked here.
 // A private key leaves this package only into a key file (0600).
 // Concurrency: a Wallet is safe for use by several goroutines, and its outbox

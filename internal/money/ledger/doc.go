@@ -3,7 +3,7 @@
 //
 // Owns: Ledger, the proxy's journal of charges; Views, what clients and
 // workers hold from proxies. No other package writes balances.
-// Imports: cocoon, channel.
+// Imports: cocoon, channel, coins.
 // Trust: callers are our own roles. Files may have been damaged or, with a
 // key, tampered with: they are checked record by record, and refused rather
 // than guessed at.

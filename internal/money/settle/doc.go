@@ -3,8 +3,8 @@
 // deposits, charges and refunds; a worker's payouts.
 //
 // Owns: Proxy, Client, Worker; the decision what to send and when.
-// Imports: cocoon, coins, channel, ledger, registry, bindings; of access and
-// wallet the values they exchange.
+// Imports: cocoon, coins, pricing, channel, ledger, registry, bindings; of
+// access and wallet the values they exchange.
 // Trust: what Chain returns was proven; messages are believed only from the
 // contract address derived for the owner they name.
 // Concurrency: each of the three runs one round at a time, from Run or from

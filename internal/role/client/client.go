@@ -2,7 +2,8 @@
 // requests and reads answers. The gateway stands on top of it.
 //
 // Owns: the client's protocol sessions, retries before the first byte.
-// Imports: role, wire, tee, registry, bindings, api (Backend).
+// Imports: role, wire, tee, registry, bindings, pricing, channel, api
+// (Backend); envelope and receipt for sealed requests.
 // Trust: proxies are attested, yet their messages and what workers send
 // through them are foreign.
 // Concurrency: one goroutine a session; a request lives on its caller's

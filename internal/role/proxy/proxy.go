@@ -3,7 +3,8 @@
 // looks into bodies.
 //
 // Owns: sessions of clients and workers, the choice of worker, reservation.
-// Imports: role, wire, tee, registry, bindings, pricing, channel.
+// Imports: role, wire, tee, registry, bindings, pricing, channel; envelope and
+// receipt for sealed requests.
 // Trust: both sides are foreign; workers are attested. A peer's message ends
 // at worst its own request or connection.
 // Concurrency: one goroutine a session and one a request; the pool of workers

@@ -2,7 +2,8 @@
 // requests from them, runs them on its engine and counts what they cost.
 //
 // Owns: the worker's protocol sessions, admission and metering.
-// Imports: role, wire, tee, registry, bindings, pricing, engine, api/openai.
+// Imports: role, wire, tee, registry, bindings, pricing, channel, engine,
+// api/openai; envelope and receipt for sealed requests.
 // Trust: proxies are attested but their messages are foreign; the engine is
 // inside the guest, yet its answers are bounded and checked.
 // Concurrency: one goroutine a session, one a request; Worker's own state is

@@ -11,7 +11,7 @@
 // trustworthy as that file, and every screen of it says SIMULATED.
 //
 // Owns: Vendor, Guest, Registers.
-// Imports: attest, dcap (layouts).
+// Imports: attest; dcap, sevsnp and nvgpu (layouts).
 // Trust: none is earned; not part of measured images (build tag tee).
 // Concurrency: a Vendor and a Guest are immutable and safe for concurrent use.
 package simulated

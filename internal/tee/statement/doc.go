@@ -4,7 +4,7 @@
 // statement and session).
 //
 // Owns: Statement, Bundle, Issuer, Verifier, Sessions; the node key.
-// Imports: attest, tee, wire, schema.
+// Imports: attest, nvgpu (the set's form), tee, wire, schema.
 // Trust: everything a peer sends is foreign. It is bounded, and judged in an
 // order in which what is cheap comes first: sizes, network, role, node key's
 // signature, block, evidence.
