@@ -6,7 +6,8 @@
 // Owns: every cell layout; no other package builds or parses one.
 // Imports: cocoon, attest (names), coins, pricing (multipliers), registry, wire.
 // Trust: every decoder takes foreign bytes, bounded in size and strict about
-// what it does not know. Signatures are checked by Payment.Verify only.
+// what it does not know. Signatures are checked where a public key is
+// an argument: payments, steps of an anchor, wallet requests.
 // Concurrency: pure functions of their arguments, safe anywhere.
 //
 // Cells cross this package's border as bags of cells (BoC); the cell library

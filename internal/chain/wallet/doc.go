@@ -6,7 +6,7 @@
 //
 // Owns: keys, mnemonics and key files; the outbox file of a wallet.
 // Imports: cocoon, coins, contracts (codes), wire (labels); of access the values
-// it gives; the chain through a four-method interface.
+// it gives; the chain through a five-method interface.
 // Trust: what the Chain returns was proven; everything else is checked here.
 // A private key leaves this package only into a key file (0600).
 // Concurrency: a Wallet is safe for use by several goroutines, and its outbox
