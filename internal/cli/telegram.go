@@ -28,6 +28,7 @@ import (
 type telegramFlags struct {
 	tokenFile, state, server    string
 	upstream, model, receiptURL string
+	embedModel                  string
 	webhook, listen             string
 	perMinute                   int
 	daily                       uint64
@@ -61,6 +62,7 @@ When it takes messages, a line "telegram @NAME" is printed.`,
 	fl.StringVar(&f.state, "state", "", "file of settings and consent (default: telegram.json in --dir)")
 	fl.StringVar(&f.upstream, "upstream", "", "OpenAI endpoint, ending in /v1 (default: OPENAI_BASE_URL, or the network in --dir)")
 	fl.StringVar(&f.model, "model", "", "model to ask (default: the first one served)")
+	fl.StringVar(&f.embedModel, "embed-model", "", "model for embeddings, which find by meaning (default: the first one served with \"embed\" in its name)")
 	fl.StringVar(&f.receiptURL, "receipt-url", "", "what stands before a receipt's id to make a link, such as https://assist.example/assist/v1/receipts/")
 	fl.StringVar(&f.webhook, "webhook", "", "https address at which Telegram reaches the bot (default: the bot polls)")
 	fl.StringVar(&f.listen, "webhook-listen", "127.0.0.1:10081", "address to listen on for --webhook")
@@ -119,7 +121,7 @@ func (a *app) runTelegram(ctx context.Context, f *telegramFlags) error {
 	if err != nil {
 		return err
 	}
-	endpoint := &assist.Endpoint{Base: g.base, Model: f.model, APIKey: key}
+	endpoint := &assist.Endpoint{Base: g.base, Model: f.model, EmbedModel: f.embedModel, APIKey: key}
 	info, err := endpoint.Info(ctx)
 	if err != nil {
 		return err
@@ -141,7 +143,7 @@ func (a *app) runTelegram(ctx context.Context, f *telegramFlags) error {
 		a.progress("all answers of a day may cost %s", coins.Nano(f.daily))
 	}
 	bot, err := telegram.New(telegram.Config{
-		Client: client, State: state, Assistant: assist.New(endpoint, assist.IsSmall(info.Model)), ReceiptURL: f.receiptURL, PerMinute: f.perMinute, DailyNano: f.daily,
+		Client: client, State: state, Assistant: assist.New(endpoint, assist.IsSmall(info.Model)), Model: endpoint, ReceiptURL: f.receiptURL, PerMinute: f.perMinute, DailyNano: f.daily,
 		Logger:  slog.New(slog.NewTextHandler(a.env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnReady: func(name string) { fmt.Fprintf(a.env.Stdout, "telegram @%s\n", name) },
 	})

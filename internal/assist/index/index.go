@@ -35,7 +35,7 @@ const (
 // Index is an open index.
 type Index struct {
 	mu    sync.RWMutex
-	store *store
+	store keeper
 	seed  maphash.Seed
 	docs  []*doc // by slot; nil = free
 	free  []uint32
@@ -75,13 +75,20 @@ type record struct {
 	Scale    float32 `json:"s,omitempty"`
 }
 
+func newIndex(s keeper) *Index {
+	return &Index{store: s, seed: maphash.MakeSeed(), byKey: map[name]uint32{}, words: map[uint64][]posting{}}
+}
+
+// New makes an index that is in memory alone.
+func New() *Index { return newIndex(&memory{records: map[int64][]byte{}}) }
+
 // Open opens the index in a folder, which it makes if there is none.
 func Open(dir string) (*Index, error) {
 	s, entries, err := openStore(dir)
 	if err != nil {
 		return nil, err
 	}
-	ix := &Index{store: s, seed: maphash.MakeSeed(), byKey: map[name]uint32{}, words: map[uint64][]posting{}}
+	ix := newIndex(s)
 	for _, e := range entries {
 		b, err := s.read(e)
 		var r *record
@@ -217,7 +224,7 @@ func CheckChat(chat string) error {
 	return nil
 }
 
-// Add indexes messages of a chat. A message that is there already is replaced,
+// Add indexes messages of a chat, by words alone if model is nil. A message that is there already is replaced,
 // its old text unrecoverable.
 func (ix *Index) Add(ctx context.Context, model assist.Model, chat string, ms []assist.Message) (*Added, assist.Proof, error) {
 	var proof assist.Proof
@@ -253,7 +260,9 @@ func (ix *Index) Add(ctx context.Context, model assist.Model, chat string, ms []
 	}
 	embedder := ""
 	if vectors != nil {
-		embedder = proof.Model
+		if embedder = proof.Model; embedder == "" {
+			vectors = nil // of a model without a name it could not be said later which they are of
+		}
 	}
 	a.Mode = ModeOf(embedder)
 	var entries []*entry
@@ -374,6 +383,23 @@ func (ix *Index) Forget(chat string) (int, error) {
 	return len(gone), ix.remove(gone)
 }
 
+// Retain removes all messages of a chat but these, and returns how many.
+func (ix *Index) Retain(chat string, ids []assist.ID) (int, error) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	stay := make(map[assist.ID]bool, len(ids))
+	for _, id := range ids {
+		stay[id] = true
+	}
+	gone := map[uint32]bool{}
+	for slot, d := range ix.docs {
+		if d != nil && d.chat == chat && !stay[d.id] {
+			gone[uint32(slot)] = true
+		}
+	}
+	return len(gone), ix.remove(gone)
+}
+
 func (ix *Index) remove(gone map[uint32]bool) error {
 	if len(gone) == 0 {
 		return nil
@@ -391,8 +417,11 @@ const filler = "ok"
 // embed asks for vectors of messages, in batches of one size, so that who
 // counts texts learns little of a chat. It returns nil if nobody makes them.
 func embed(ctx context.Context, model assist.Model, ms []assist.Message) ([][]float32, assist.Proof, error) {
-	out := make([][]float32, len(ms))
 	var proof assist.Proof
+	if model == nil {
+		return nil, proof, nil
+	}
+	out := make([][]float32, len(ms))
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
@@ -412,7 +441,10 @@ func embed(ctx context.Context, model assist.Model, ms []assist.Message) ([][]fl
 			if err != nil {
 				return err
 			}
-			if len(v) != len(texts) || len(v[0]) > maxDims {
+			if len(v) != len(texts) {
+				return openai.Upstream("There are %d embeddings for %d texts.", len(v), len(texts))
+			}
+			if len(v[0]) > maxDims {
 				return openai.Upstream("The embeddings have %d dimensions; at most %d are taken.", len(v[0]), maxDims)
 			}
 			copy(out[at:], v)

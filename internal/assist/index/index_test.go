@@ -315,7 +315,7 @@ func TestCompaction(t *testing.T) {
 	for i := range 40 {
 		add(t, ix, m, "c", assist.Message{ID: num(i), Text: fmt.Sprintf("word%d about cats", i)})
 	}
-	full := ix.store.segmentEnd
+	full := disk(ix).segmentEnd
 	var ids []assist.ID
 	for i := range 30 {
 		ids = append(ids, num(i))
@@ -323,8 +323,8 @@ func TestCompaction(t *testing.T) {
 	if n, err := ix.Delete("c", ids); err != nil || n != 30 {
 		t.Fatal(n, err)
 	}
-	if ix.store.segmentEnd*3 > full {
-		t.Errorf("%d bytes of %d are left of a quarter of the messages", ix.store.segmentEnd, full)
+	if disk(ix).segmentEnd*3 > full {
+		t.Errorf("%d bytes of %d are left of a quarter of the messages", disk(ix).segmentEnd, full)
 	}
 	add(t, ix, m, "c", assist.Message{ID: num(100), Text: "fresh"})
 	ix.Close()
@@ -345,7 +345,7 @@ func TestCrashWhileAdding(t *testing.T) {
 	add(t, ix, m, "c", messages[1], messages[2])
 	after := files(t, dir)
 	ix.Close()
-	table, segment := fmt.Sprintf("table-%d", ix.store.generation), fmt.Sprintf("segment-%d", ix.store.seg)
+	table, segment := fmt.Sprintf("table-%d", disk(ix).generation), fmt.Sprintf("segment-%d", disk(ix).seg)
 	try := func(tableBytes, segmentBytes []byte, want int) {
 		t.Helper()
 		dir := t.TempDir()
@@ -428,7 +428,7 @@ func TestDamageIsNoticed(t *testing.T) {
 	}
 	ix.Close()
 	whole := files(t, dir)
-	table, segment := fmt.Sprintf("table-%d", ix.store.generation), fmt.Sprintf("segment-%d", ix.store.seg)
+	table, segment := fmt.Sprintf("table-%d", disk(ix).generation), fmt.Sprintf("segment-%d", disk(ix).seg)
 	for name, c := range map[string]struct {
 		file string
 		at   int
@@ -604,5 +604,56 @@ func BenchmarkScan(b *testing.B) {
 	b.SetBytes(n * dims)
 	for b.Loop() {
 		ix.byVector(wanted, 0.001, q.filter())
+	}
+}
+
+func disk(ix *Index) *store { return ix.store.(*store) }
+
+// In memory an index does what it does on a disk, and forgets as it does.
+func TestMemory(t *testing.T) {
+	ix := New()
+	m := &embedder{name: "a-embed"}
+	list := []assist.Message{{ID: assist.NumberID(1), From: "Anna", Text: "the harbour gate"}, {ID: assist.NumberID(2), From: "Ben", Text: "tickets for Friday"}, {ID: assist.NumberID(3), From: "Anna", Text: "bring the tickets"}}
+	if a, _, err := ix.Add(t.Context(), m, "c", list); err != nil || a.Indexed != 3 {
+		t.Fatalf("%+v %v", a, err)
+	}
+	list[0].Text = "the garden gate"
+	if a, _, err := ix.Add(t.Context(), m, "c", list); err != nil || a.Indexed != 1 || a.Unchanged != 2 {
+		t.Fatalf("%+v %v", a, err)
+	}
+	find := func(text string, want ...string) {
+		t.Helper()
+		f, _, err := ix.Search(t.Context(), nil, &Query{Text: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, h := range f.Hits {
+			got = append(got, h.Text)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+	find("harbour")
+	find("gate", "the garden gate")
+	find("tickets", "bring the tickets", "tickets for Friday")
+	if got := ix.Senders(nil, 10); !slices.Equal(got, []string{"Anna", "Ben"}) {
+		t.Errorf("senders %q", got)
+	}
+	if n, err := ix.Retain("c", []assist.ID{assist.NumberID(3), assist.NumberID(9)}); n != 2 || err != nil || ix.Len() != 1 {
+		t.Errorf("%d %v, %d are left", n, err, ix.Len())
+	}
+	find("tickets", "bring the tickets")
+	if n := len(ix.store.(*memory).records); n != 1 {
+		t.Errorf("%d records are left", n)
+	}
+	if n, err := ix.Forget("c"); n != 1 || err != nil {
+		t.Errorf("%d %v", n, err)
+	}
+	find("tickets")
+	if err := ix.Close(); err != nil {
+		t.Error(err)
 	}
 }

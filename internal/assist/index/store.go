@@ -44,6 +44,48 @@ const (
 // errCorrupt is a folder that cannot be read.
 var errCorrupt = errors.New("the index is damaged: delete its folder, or bring back a copy, and index the messages again")
 
+// keeper keeps sealed records; the Index that has it takes care that one change
+// is made at a time.
+type keeper interface {
+	// add keeps records whose entries it gives their places.
+	add(entries []*entry, records [][]byte) error
+	// replace forgets all records but those of entries.
+	replace(entries []*entry, compact bool) error
+	read(e *entry) ([]byte, error)
+	close() error
+}
+
+// memory is a keeper without a folder.
+type memory struct {
+	records map[int64][]byte // by place
+	next    int64
+}
+
+func (m *memory) add(entries []*entry, records [][]byte) error {
+	for i, e := range entries {
+		e.at = m.next
+		m.records[e.at] = records[i]
+		m.next++
+	}
+	return nil
+}
+
+func (m *memory) replace(entries []*entry, _ bool) error {
+	left := make(map[int64][]byte, len(entries))
+	for _, e := range entries {
+		left[e.at] = m.records[e.at]
+	}
+	m.records = left
+	return nil
+}
+
+func (m *memory) read(e *entry) ([]byte, error) { return e.open(m.records[e.at]) }
+
+func (m *memory) close() error {
+	clear(m.records)
+	return nil
+}
+
 // entry says where a record is and how it is opened.
 type entry struct {
 	chat string

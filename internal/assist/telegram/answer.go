@@ -3,11 +3,13 @@ package telegram
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cocoon-network/cocoon/internal/assist"
+	"github.com/cocoon-network/cocoon/internal/assist/index"
 )
 
 // button is one button under a message.
@@ -101,6 +103,8 @@ type result struct {
 	markup map[string]any
 	answer assist.Answer
 	lost   int
+	// quoted says that people wrote the text, and not a model.
+	quoted bool
 }
 
 // answer does a task: with drafts and a Stop button in a private chat.
@@ -175,7 +179,10 @@ func (b *Bot) answer(ctx context.Context, a *ask) {
 func footer(lang string, r *result) assist.Text {
 	var out builder
 	out.text(r.text)
-	s := []string{say(lang, "ai")}
+	var s []string
+	if !r.quoted {
+		s = append(s, say(lang, "ai"))
+	}
 	if r.answer.Simulated {
 		s = append(s, "SIMULATED")
 	}
@@ -185,8 +192,14 @@ func footer(lang string, r *result) assist.Text {
 	if r.lost > 0 {
 		s = append(s, say(lang, "lost", "{n}", strconv.Itoa(r.lost)))
 	}
-	out.add("\n\n").styled("italic", strings.Join(s, " · "))
-	return out.add(" · /receipt").done()
+	if r.quoted && r.answer.Calls == 0 {
+		return out.done() // nothing was sent, and there is nothing to prove
+	}
+	out.add("\n\n")
+	if len(s) > 0 {
+		out.styled("italic", strings.Join(s, " · ")).add(" · ")
+	}
+	return out.add("/receipt").done()
 }
 
 type taskFunc func(ctx context.Context, onText func(string)) (*result, error)
@@ -224,6 +237,10 @@ func (b *Bot) task(a *ask) (run taskFunc, key string) {
 		return b.summary(a, rq), ""
 	case "reply":
 		return b.replies(a, here)
+	case "search":
+		return b.search(a, here)
+	case "ask":
+		return b.question(a, here)
 	case "translate":
 		to := a.set.To
 		if word, _, _ := strings.Cut(a.args.Text, " "); len(word) <= 7 && assist.Language(strings.Trim(word, ":")) != "" {
@@ -428,6 +445,77 @@ func (b *Bot) replies(a *ask, here place) (taskFunc, string) {
 		}
 		text, markup := choices(say(a.lang, "replies"), r.Replies)
 		return &result{text: text, answer: r.Answer, markup: markup}, nil
+	}, ""
+}
+
+// search finds messages by words and meaning.
+func (b *Bot) search(a *ask, here place) (taskFunc, string) {
+	if strings.TrimSpace(a.args.Text) == "" {
+		return nil, "searchHow"
+	}
+	return func(ctx context.Context, _ func(string)) (*result, error) {
+		hits, mode, proof, err := b.find(ctx, here, a.args.Text, 8)
+		r := &result{quoted: true, answer: assist.Answer{Proof: proof}}
+		if err != nil && ctx.Err() == nil { // words are found without a model
+			b.Logger.Warn("a task failed", "task", a.name)
+			r.text = b.searchWords(a)
+			return r, nil
+		}
+		if err != nil {
+			return r, err
+		}
+		if len(hits) == 0 {
+			r.text.Text = say(a.lang, "notFound")
+			return r, nil
+		}
+		var out builder
+		out.styled("italic", say(a.lang, foundBy[mode]))
+		list(&out, &a.msg.Chat, hits)
+		r.text = out.done()
+		return r, nil
+	}, ""
+}
+
+// foundBy says how was looked for.
+var foundBy = map[string]string{index.ModeWords: "found", index.ModeLexical: "foundLetters", index.ModeSemantic: "foundMeaning"}
+
+// question answers from the message replied to, or from those that a search
+// finds; what the answer rests on stands below it.
+func (b *Bot) question(a *ask, here place) (taskFunc, string) {
+	question := strings.TrimSpace(a.args.Text)
+	if question == "" {
+		return nil, "askHow"
+	}
+	return func(ctx context.Context, onText func(string)) (*result, error) {
+		var hits []kept
+		var proof assist.Proof
+		if a.target.Text != "" {
+			hits = []kept{{id: a.msg.ReplyTo.ID, author: a.msg.ReplyTo.author(), at: time.Now(), text: a.target}}
+		} else {
+			var err error
+			if hits, _, proof, err = b.find(ctx, here, question, 12); err != nil {
+				return &result{quoted: true, answer: assist.Answer{Proof: proof}}, err
+			}
+		}
+		r, err := b.Assistant.Ask(ctx, &assist.AskRequest{Query: question, Messages: messages(hits)}, onText)
+		if err != nil {
+			return &result{answer: assist.Answer{Proof: proof}}, err
+		}
+		proof.Add(r.Proof)
+		r.Proof = proof
+		var out builder
+		if r.Text != "" {
+			hits = slices.DeleteFunc(hits, func(k kept) bool { return !slices.Contains(r.Refs, assist.NumberID(k.id)) })
+			out.add(r.Text+"\n\n").styled("bold", say(a.lang, "sources"))
+			list(&out, &a.msg.Chat, hits)
+			return &result{text: out.done(), answer: r.Answer}, nil
+		}
+		if len(hits) == 0 {
+			return &result{text: assist.Text{Text: say(a.lang, "notFound")}, quoted: true, answer: r.Answer}, nil
+		}
+		out.styled("italic", say(a.lang, "noAnswer"))
+		list(&out, &a.msg.Chat, hits[:min(len(hits), 8)])
+		return &result{text: out.done(), quoted: true, answer: assist.Answer{Proof: proof}}, nil
 	}, ""
 }
 

@@ -1,6 +1,7 @@
 package telegram
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -21,7 +22,9 @@ import (
 type Config struct {
 	Client    *Client
 	Assistant *assist.Assistant
-	State     *State
+	// Model makes embeddings for searches by meaning; nil = words alone.
+	Model assist.Model
+	State *State
 	// Logger hears of failures by method and code; nil = silent.
 	Logger *slog.Logger
 	// ReceiptURL is put before a receipt's id to make a link; empty = ids only.
@@ -93,7 +96,7 @@ func New(c Config) (*Bot, error) {
 		c.PerMinute = 10
 	}
 	return &Bot{
-		Config: c, windows: windows{m: map[place][]kept{}}, rates: rates{m: map[int64]*peerRate{}}, slots: make(chan struct{}, maxJobs),
+		Config: c, windows: windows{m: map[place][]kept{}, indexes: map[place]*finder{}}, rates: rates{m: map[int64]*peerRate{}}, slots: make(chan struct{}, maxJobs),
 		drafts: map[draftKey]context.CancelCauseFunc{}, users: map[int64]*visitor{}, conns: map[string]*Connection{},
 		typing: map[int64]chan struct{}{}, busy: map[place]bool{}, seen: map[int64]bool{},
 	}, nil
@@ -248,7 +251,7 @@ type ask struct {
 	id     int64       // of the message meant, 0 = it is in args
 }
 
-var spending = map[string]bool{"summary": true, "translate": true, "fix": true, "tone": true, "reply": true}
+var spending = map[string]bool{"summary": true, "translate": true, "fix": true, "tone": true, "reply": true, "search": true, "ask": true}
 
 // message takes a message of a private chat or a group.
 func (b *Bot) message(m *Message) {
@@ -275,7 +278,7 @@ func (b *Bot) message(m *Message) {
 		if !m.Chat.private() || m.Forward != nil {
 			return
 		}
-		name = "ask"
+		name = "offer"
 	}
 	a := &ask{name: name, msg: m, user: m.From, set: b.State.user(m.From.ID)}
 	a.lang = language(a.set, m.From)
@@ -343,7 +346,7 @@ func (b *Bot) do(ctx context.Context, a *ask, on bool) {
 	case "forget":
 		b.forget(ctx, a)
 		return
-	case "summary", "translate", "fix", "tone", "reply", "search", "ask":
+	case "summary", "translate", "fix", "tone", "reply", "search", "ask", "offer":
 	default:
 		if a.msg.Chat.private() {
 			b.tell(ctx, a, say(lang, "help", "{tones}", toneNames()), nil)
@@ -359,11 +362,15 @@ func (b *Bot) do(ctx context.Context, a *ask, on bool) {
 		return
 	}
 	switch a.name {
-	case "ask":
+	case "offer":
 		b.tellReplying(ctx, a, say(lang, "do"), keyboard([]button{{Text: say(lang, "doFix"), Data: "do:fix"}, {Text: say(lang, "doTranslate"), Data: "do:translate"}},
 			[]button{{Text: say(lang, "doSummary"), Data: "do:summary"}, {Text: say(lang, "doReply"), Data: "do:reply"}}))
 	case "search":
-		b.tellText(ctx, a, b.search(a), nil)
+		if b.Model == nil || b.broke() { // words cost nothing
+			b.tellText(ctx, a, b.searchWords(a), nil)
+			return
+		}
+		b.answer(ctx, a)
 	default:
 		b.answer(ctx, a)
 	}
@@ -413,17 +420,23 @@ func (b *Bot) isAdmin(ctx context.Context, chat, user int64) bool {
 	return m.Status == "creator" || m.Status == "administrator"
 }
 
-func (b *Bot) search(a *ask) assist.Text {
+// searchWords finds messages that hold every word, without any model.
+func (b *Bot) searchWords(a *ask) assist.Text {
 	found := search(b.windows.last(place{chat: a.msg.Chat.ID}, maxWindow, time.Now()), a.args.Text, 8)
 	if len(found) == 0 {
 		return assist.Text{Text: say(a.lang, "notFound")}
 	}
 	var out builder
 	out.styled("italic", say(a.lang, "found"))
-	for _, k := range found {
-		out.add("\n• ").link(k.author+":", messageLink(&a.msg.Chat, k.id)).add(" " + clip(k.text.Text, 160))
-	}
+	list(&out, &a.msg.Chat, found)
 	return out.done()
+}
+
+// list names messages, each with the way to it where there is one.
+func list(out *builder, chat *Chat, found []kept) {
+	for _, k := range found {
+		out.add("\n• ").link(cmp.Or(k.author, "–")+":", messageLink(chat, k.id)).add(" " + clip(strings.Join(strings.Fields(k.text.Text), " "), 160))
+	}
 }
 
 // callback takes a press of a button.

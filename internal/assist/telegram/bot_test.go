@@ -28,6 +28,8 @@ type endpoint struct {
 	answer map[string]string // by the schema's name
 	pause  time.Duration     // between the pieces of an answer
 	hold   bool              // never end an answer
+	broken bool              // no embeddings
+	during func()            // runs once while embeddings are made
 	left   chan time.Time    // when a held request was cancelled
 }
 
@@ -36,6 +38,7 @@ func newEndpoint(t *testing.T) *endpoint {
 		"compose":   `{"text":"Hello, my friend."}`,
 		"translate": `{"texts":["Привет, мой друг."]}`,
 		"summarize": `{"summary":[{"text":"They meet on Monday.","refs":[1]}],"decisions":[{"text":"Monday it is.","refs":[1]}],"open_questions":[]}`,
+		"ask":       `{"answer":"At six in the cafe.","refs":[1]}`,
 		"replies":   `{"replies":[{"text":"Yes!","intent":"accept"},{"text":"No, sorry","intent":"decline"},{"text":"When?","intent":"ask"}]}`,
 	}}
 	e.Server = httptest.NewServer(e)
@@ -51,6 +54,10 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} `json:"response_format"`
 	}
 	_ = json.Unmarshal(b, &rq)
+	if r.URL.Path == "/v1/embeddings" {
+		e.embeddings(w, b)
+		return
+	}
 	e.mu.Lock()
 	e.bodies = append(e.bodies, string(b))
 	text, pause, hold := e.answer[rq.Format.Schema.Name], e.pause, e.hold
@@ -79,6 +86,39 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(pause)
 	}
 	fmt.Fprint(w, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":7,\"total_tokens\":12,\"cost_nano\":1500}}\n\ndata: [DONE]\n\n")
+}
+
+// embeddings knows two meanings: of meeting, and of doors.
+func (e *endpoint) embeddings(w http.ResponseWriter, body []byte) {
+	e.mu.Lock()
+	e.bodies = append(e.bodies, string(body))
+	broken, during := e.broken, e.during
+	e.during = nil
+	e.mu.Unlock()
+	if during != nil {
+		during()
+	}
+	if broken {
+		http.Error(w, `{"error":{"message":"no","code":"service_unavailable"}}`, http.StatusServiceUnavailable)
+		return
+	}
+	var rq struct{ Input []string }
+	_ = json.Unmarshal(body, &rq)
+	var data []any
+	for i, text := range rq.Input {
+		v := []float32{0, 0, 0.05}
+		for k, words := range [][]string{{"meet", "rendezvous", "together"}, {"gate", "entrance", "key"}} {
+			for _, word := range words {
+				if strings.Contains(text, word) {
+					v[k] = 1
+				}
+			}
+		}
+		data = append(data, map[string]any{"index": i, "embedding": v})
+	}
+	w.Header().Set("X-Cocoon-Receipt", "ee00ee00")
+	w.Header().Set("X-Cocoon-Simulated", "true")
+	_ = json.NewEncoder(w).Encode(map[string]any{"data": data, "usage": map[string]int{"prompt_tokens": 3, "total_tokens": 3, "cost_nano": 100}})
 }
 
 func (e *endpoint) requests() []string {
@@ -259,6 +299,163 @@ func TestPrivateChat(t *testing.T) {
 	w.said(7, "I am switched off here")
 	if len(w.ai.requests()) != n {
 		t.Error("a request after switching off")
+	}
+}
+
+// meaning lets the bot find by meaning.
+func (w *world) meaning() *world {
+	w.bot.Model = &assist.Endpoint{Base: w.ai.URL + "/v1", Model: "m", EmbedModel: "e"}
+	return w
+}
+
+func TestSearchAndAsk(t *testing.T) {
+	w := newWorld(t).meaning().run()
+	anna, ben := user(7, "en"), user(8, "en")
+	w.tg.Admin(groupID, telegramtest.BotID)
+	w.tg.Admin(groupID, 7)
+	says := func(from fields, text string) int64 {
+		m := msg(group, from, text)
+		w.tg.Push(fields{"message": m})
+		return m["message_id"].(int64)
+	}
+	says(anna, "the canary sings before anybody agreed")
+	w.agree(group, anna)
+	cafe := says(anna, "We meet at six in the cafe.")
+	gate := says(ben, "Citra has the key of the harbour.")
+	says(anna, "Bring cake.")
+	if n := len(w.ai.requests()); n != 0 {
+		t.Fatalf("%d requests before anybody asked", n)
+	}
+	ephemeral := func(c telegramtest.Call, who int64) {
+		t.Helper()
+		e, _ := c.Params["ephemeral_message_parameters"].(map[string]any)
+		if fmt.Sprint(e["receiver_user_id"]) != fmt.Sprint(who) {
+			t.Errorf("not for the asker alone: %v", c.Params)
+		}
+	}
+	link := func(id int64) string { return fmt.Sprintf("https://t.me/c/1234567890/%d", id) }
+
+	says(ben, "/search rendezvous")
+	c := w.said(groupID, "words and meaning")
+	ephemeral(c, 8)
+	if s := fmt.Sprint(c.Params); !strings.Contains(s, "We meet at six") || strings.Contains(s, "harbour") || !strings.Contains(s, link(cafe)) || strings.Contains(s, "Written by AI") || !strings.Contains(s, "/receipt") {
+		t.Errorf("found: %s", s)
+	}
+	sent := strings.Join(w.ai.requests(), "\n")
+	if strings.Contains(sent, "canary") || !strings.Contains(sent, "We meet at six") {
+		t.Errorf("sent: %s", sent)
+	}
+	n := len(w.ai.requests())
+	says(ben, "/search entrance")
+	if c := w.said(groupID, "harbour"); !strings.Contains(fmt.Sprint(c.Params), link(gate)) {
+		t.Errorf("%v", c.Params)
+	}
+	if more := w.ai.requests()[n:]; len(more) != 1 || strings.Contains(more[0], "cafe") {
+		t.Errorf("texts are sent again: %q", more)
+	}
+
+	says(ben, "/ask When is the rendezvous?")
+	c = w.said(groupID, "At six in the cafe.")
+	ephemeral(c, 8)
+	if s := fmt.Sprint(c.Params); !strings.Contains(s, "We meet at six") || !strings.Contains(s, link(cafe)) || !strings.Contains(s, "Written by AI") || strings.Contains(s, "harbour") {
+		t.Errorf("answered: %s", s)
+	}
+	says(ben, "/receipt")
+	if c := w.said(groupID, "ee00ee00"); !strings.Contains(c.Text(), "00ff00ff") || !strings.Contains(c.Text(), "0.0000016 GRAM") {
+		t.Errorf("the receipt leaves calls out: %s", c.Text())
+	}
+	says(ben, "/ask")
+	w.said(groupID, "Write a question")
+	says(ben, "/search")
+	w.said(groupID, "what to look for")
+	about := msg(group, ben, "/ask who has it?")
+	about["reply_to_message"] = msg(group, anna, "Only this one counts.")
+	w.tg.Push(fields{"message": about})
+	w.said(groupID, "Only this one counts.")
+	if last := w.ai.requests(); strings.Contains(last[len(last)-1], "harbour") || !strings.Contains(last[len(last)-1], "Only this one") {
+		t.Errorf("a question about one message: %s", last[len(last)-1])
+	}
+	w.ai.mu.Lock()
+	w.ai.answer["ask"] = `{"answer":"","refs":[]}`
+	w.ai.mu.Unlock()
+	says(ben, "/ask Who has the key?")
+	if c := w.said(groupID, "I have no answer"); !strings.Contains(c.Text(), "harbour") {
+		t.Errorf("%s", c.Text())
+	}
+
+	// What is edited or forgotten is not found, also while texts are under way.
+	w.tg.Push(fields{"edited_message": fields{"message_id": cafe, "date": 1, "chat": group, "from": anna, "text": "Never mind."}})
+	says(ben, "/search rendezvous")
+	w.said(groupID, "Nothing found")
+	late := msg(group, anna, "we sit together at noon")
+	w.tg.Push(fields{"message": late})
+	w.ai.mu.Lock()
+	w.ai.during = func() { w.bot.windows.forget(place{chat: groupID}, late["message_id"].(int64)) }
+	w.ai.mu.Unlock()
+	says(ben, "/search together")
+	w.said(groupID, "Nothing found")
+	if f := w.bot.windows.indexes[place{chat: groupID}]; f.ix.Len() != 3 {
+		t.Errorf("%d messages are in the index", f.ix.Len())
+	}
+	w.ai.mu.Lock()
+	w.ai.broken = true
+	w.ai.mu.Unlock()
+	says(ben, "Another one.")
+	says(ben, "/search another")
+	w.said(groupID, "Found by words, here")
+	w.press(anna, msg(group, fields{"id": telegramtest.BotID, "is_bot": true}, "privacy"), "consent:off")
+	w.said(groupID, "I am off here")
+	if n := len(w.bot.windows.indexes); n != 0 {
+		t.Errorf("%d indexes after switching off", n)
+	}
+	n = len(w.ai.requests())
+	says(ben, "/ask When is the rendezvous?")
+	w.said(groupID, "switched off")
+	if len(w.ai.requests()) != n {
+		t.Error("a request without consent")
+	}
+	for _, secret := range []string{"cafe", "harbour", "rendezvous"} {
+		if strings.Contains(w.log.String(), secret) {
+			t.Errorf("the log holds %q", secret)
+		}
+	}
+}
+
+func TestWindowForgets(t *testing.T) {
+	w := windows{m: map[place][]kept{}, indexes: map[place]*finder{}}
+	p, now := place{chat: 1}, time.Now()
+	for i := range maxWindow {
+		w.add(p, kept{id: int64(i), at: now.Add(time.Duration(i) * time.Second), text: assist.Text{Text: fmt.Sprint("word", i)}})
+	}
+	f := w.finder(p, now)
+	fill := func() {
+		if _, _, err := f.ix.Add(t.Context(), nil, "", messages(w.last(p, maxWindow, now))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill()
+	w.add(p, kept{id: 1000, at: now.Add(time.Hour), text: assist.Text{Text: "one more"}})
+	if n := f.ix.Len(); n != maxWindow-1 {
+		t.Errorf("%d are found after one left", n)
+	}
+	w.add(p, kept{id: 1000, at: now.Add(time.Hour), text: assist.Text{Text: "told again"}})
+	if n := len(w.m[p]); n != maxWindow {
+		t.Errorf("%d messages; one was told twice", n)
+	}
+	fill()
+	w.last(p, 0, now.Add(windowAge+100*time.Second+time.Millisecond))
+	if n := f.ix.Len(); n != maxWindow-101+1 {
+		t.Errorf("%d are found after a day", n)
+	}
+	w.expire(now.Add(3 * windowAge))
+	if len(w.m)+len(w.indexes) != 0 {
+		t.Error("something is left")
+	}
+	for i := range maxFinders + 1 {
+		w.finder(place{chat: int64(i)}, now.Add(time.Duration(i)))
+	}
+	if len(w.indexes) != maxFinders || w.indexes[place{}] != nil {
+		t.Errorf("%d indexes", len(w.indexes))
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-var commandNames = []string{"summary", "translate", "fix", "tone", "reply", "search", "forget", "language", "privacy", "receipt"}
+var commandNames = []string{"summary", "translate", "fix", "tone", "reply", "search", "ask", "forget", "language", "privacy", "receipt"}
 
 // begin asks who the bot is and tells Telegram its commands.
 func (b *Bot) begin(ctx context.Context) error {

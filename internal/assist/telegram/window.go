@@ -1,13 +1,17 @@
 package telegram
 
 import (
+	"context"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 
 	"github.com/cocoon-network/cocoon/internal/assist"
+	"github.com/cocoon-network/cocoon/internal/assist/index"
 )
 
 const (
@@ -28,10 +32,60 @@ type kept struct {
 	text              assist.Text
 }
 
-// windows are the newest messages of chats that agreed. In memory only.
+// windows are the newest messages of chats that agreed, and what finds them. In
+// memory only.
 type windows struct {
-	mu sync.Mutex
-	m  map[place][]kept
+	mu      sync.Mutex
+	m       map[place][]kept
+	indexes map[place]*finder
+}
+
+// finder finds the messages of one window by words and meaning. What leaves the
+// window leaves it at once; what comes into the window is added when somebody
+// searches, since embeddings are made elsewhere.
+type finder struct {
+	mu   sync.Mutex // one search at a time, so that no text is sent twice
+	ix   *index.Index
+	used time.Time
+}
+
+// maxFinders bounds the chats that have one; the one not used longest goes.
+const maxFinders = 500
+
+// finder returns what finds the messages of a place.
+func (w *windows) finder(p place, now time.Time) *finder {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.indexes[p]
+	if f == nil {
+		if len(w.indexes) >= maxFinders {
+			oldest := slices.MinFunc(slices.Collect(maps.Keys(w.indexes)), func(a, b place) int { return w.indexes[a].used.Compare(w.indexes[b].used) })
+			delete(w.indexes, oldest)
+		}
+		f = &finder{ix: index.New()}
+		w.indexes[p] = f
+	}
+	f.used = now
+	return f
+}
+
+// unfindLocked takes messages out of what finds them.
+func (w *windows) unfindLocked(p place, gone ...kept) {
+	f := w.indexes[p]
+	if f == nil || len(gone) == 0 {
+		return
+	}
+	ids := make([]assist.ID, len(gone))
+	for i, k := range gone {
+		ids[i] = assist.NumberID(k.id)
+	}
+	_, _ = f.ix.Delete("", ids) // in memory it cannot fail
+}
+
+// deleteLocked forgets a place.
+func (w *windows) deleteLocked(p place) {
+	delete(w.m, p)
+	delete(w.indexes, p)
 }
 
 func (w *windows) add(p place, k kept) {
@@ -44,8 +98,16 @@ func (w *windows) add(p place, k kept) {
 	if !ok && len(w.m) >= maxWindows {
 		w.dropOldestLocked()
 	}
-	if len(list) >= maxWindow {
-		list = slices.Delete(list, 0, len(list)-maxWindow+1)
+	for i := range list {
+		if list[i].id == k.id { // told again
+			w.unfindLocked(p, list[i])
+			list[i] = k
+			return
+		}
+	}
+	if n := len(list) - maxWindow + 1; n > 0 {
+		w.unfindLocked(p, list[:n]...)
+		list = slices.Delete(list, 0, n)
 	}
 	w.m[p] = append(list, k)
 }
@@ -58,7 +120,7 @@ func (w *windows) dropOldestLocked() {
 			oldest, at = p, t
 		}
 	}
-	delete(w.m, oldest)
+	w.deleteLocked(oldest)
 }
 
 // edit replaces a message that is still there.
@@ -67,6 +129,7 @@ func (w *windows) edit(p place, id int64, t assist.Text) {
 	defer w.mu.Unlock()
 	for i := range w.m[p] {
 		if w.m[p][i].id == id {
+			w.unfindLocked(p, w.m[p][i])
 			w.m[p][i].text = t
 		}
 	}
@@ -75,9 +138,15 @@ func (w *windows) edit(p place, id int64, t assist.Text) {
 func (w *windows) forget(p place, ids ...int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := slices.DeleteFunc(w.m[p], func(k kept) bool { return slices.Contains(ids, k.id) })
+	list := slices.DeleteFunc(w.m[p], func(k kept) bool {
+		gone := slices.Contains(ids, k.id)
+		if gone {
+			w.unfindLocked(p, k)
+		}
+		return gone
+	})
 	if len(list) == 0 {
-		delete(w.m, p)
+		w.deleteLocked(p)
 		return
 	}
 	w.m[p] = list
@@ -86,7 +155,7 @@ func (w *windows) forget(p place, ids ...int64) {
 func (w *windows) drop(p place) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.m, p)
+	w.deleteLocked(p)
 }
 
 // dropOwner forgets all chats of a business connection's account.
@@ -95,7 +164,7 @@ func (w *windows) dropOwner(owner int64) {
 	defer w.mu.Unlock()
 	for p := range w.m {
 		if p.owner == owner {
-			delete(w.m, p)
+			w.deleteLocked(p)
 		}
 	}
 }
@@ -106,11 +175,12 @@ func (w *windows) last(p place, n int, now time.Time) []kept {
 	defer w.mu.Unlock()
 	list := w.m[p]
 	for len(list) > 0 && now.Sub(list[0].at) > windowAge {
+		w.unfindLocked(p, list[0])
 		list = list[1:]
 	}
 	switch {
 	case len(list) == 0:
-		delete(w.m, p)
+		w.deleteLocked(p)
 	case len(list) < len(w.m[p]):
 		w.m[p] = slices.Clone(list)
 	}
@@ -145,6 +215,40 @@ func search(list []kept, query string, n int) (out []kept) {
 		}
 	}
 	return out
+}
+
+// find looks for messages of a place by words and meaning, best first. The
+// texts that were not compared before, and the query, go to the model.
+func (b *Bot) find(ctx context.Context, p place, query string, n int) (hits []kept, mode string, proof assist.Proof, err error) {
+	f := b.windows.finder(p, time.Now())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if list := b.windows.last(p, maxWindow, time.Now()); len(list) > 0 {
+		if _, proof, err = f.ix.Add(ctx, b.Model, "", messages(list)); err != nil {
+			return nil, "", proof, err
+		}
+	}
+	// What was forgotten while texts were under way.
+	byID, ids := map[int64]kept{}, []assist.ID{}
+	for _, k := range b.windows.last(p, maxWindow, time.Now()) {
+		byID[k.id] = k
+		ids = append(ids, assist.NumberID(k.id))
+	}
+	if _, err := f.ix.Retain("", ids); err != nil {
+		return nil, "", proof, err
+	}
+	found, q, err := f.ix.Search(ctx, b.Model, &index.Query{Text: clip(query, index.MaxQuery), N: n})
+	proof.Add(q)
+	if err != nil {
+		return nil, "", proof, err
+	}
+	for _, h := range found.Hits {
+		id, _ := strconv.ParseInt(h.ID.String(), 10, 64) // ours, written by NumberID
+		if k, ok := byID[id]; ok {
+			hits = append(hits, k)
+		}
+	}
+	return hits, found.Mode, proof, nil
 }
 
 func messages(list []kept) []assist.Message {
