@@ -3,13 +3,15 @@ package money_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 )
 
 // TestPriceChange: the owner of the root contract changes the terms of a
 // running network. Everybody moves to new contracts, the old ones close, every
-// deposit comes back, and the books of all of them together are even.
+// deposit comes back, and the books of all of them together are even, also
+// after the delays.
 func TestPriceChange(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -85,4 +87,43 @@ func TestPriceChange(t *testing.T) {
 	if old != 2 {
 		t.Errorf("%d old client contracts, want 2", old)
 	}
+
+	// The first proxy contract stays closing for ten minutes, which pass while
+	// nobody runs.
+	n.stop()
+	advance(t, dir, 601*time.Second)
+	n = up(t, dir)
+	c = openChain(t, dir)
+	eventually(t, "end of the first proxy contract", func() bool {
+		closed := 0
+		for _, p := range n.channels().Processes {
+			for _, ch := range p.Channels {
+				if ch.Kind == "proxy" && ch.Params < 3 && ch.State == "closed" {
+					closed++
+				}
+			}
+		}
+		return closed == 2
+	})
+	for _, p := range n.channels().Processes {
+		for _, ch := range p.Channels {
+			on := c.account(ch.Proxy)
+			switch {
+			case ch.Params == 3:
+			case ch.Kind == "client" && ch.Balance != 0:
+				t.Errorf("old client contract %v holds %d nano", ch.Contract, ch.Balance)
+			case ch.Kind == "proxy" && (ch.Stake != 0 || ch.Earnings != 0 || on.Balance > 1e9):
+				// What stays is for rent, and the gas that its deployment left over.
+				t.Errorf("old proxy contract %v has %v, stake %d, earnings %d", ch.Contract, on.Balance, ch.Stake, ch.Earnings)
+			}
+		}
+	}
+	more, err := ask(n.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s = n.settle(); s.Paid != cost+more {
+		t.Errorf("paid %d nano, callers were told %d", s.Paid, cost+more)
+	}
+	n.even(c, s)
 }

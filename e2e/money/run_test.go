@@ -229,6 +229,22 @@ func up(t *testing.T, dir string) *network {
 	return &network{process: p, t: t, dir: dir, base: p.ready(t)}
 }
 
+// stop ends the network as Ctrl-C does.
+func (n *network) stop() {
+	n.t.Helper()
+	if err := n.cmd.Process.Signal(os.Interrupt); err != nil {
+		n.t.Fatal(err)
+	}
+	select {
+	case <-n.ended:
+	case <-time.After(patience):
+		n.t.Fatalf("the network has not stopped after %v", patience)
+	}
+	if n.exited != nil {
+		n.t.Errorf("the network ended with %v", n.exited)
+	}
+}
+
 // killAll ends every process of the network as a power cut does.
 func (n *network) killAll() {
 	n.t.Helper()
@@ -249,12 +265,24 @@ func (n *network) killAll() {
 		}
 		return pids
 	}
+	killed := map[int]bool{}
 	eventually(n.t, "end of all processes", func() bool {
 		pids := family()
 		for _, pid := range pids { // all of them run on a folder of this test
 			_ = syscall.Kill(pid, syscall.SIGKILL)
+			killed[pid] = true
 		}
 		return len(pids) == 0
+	})
+	// One that is dying has no command line any more and still holds its locks.
+	eventually(n.t, "that they let go of everything", func() bool {
+		for pid := range killed {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if _, state, _ := strings.Cut(string(stat), ") "); err == nil && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X") {
+				return false
+			}
+		}
+		return true
 	})
 	<-n.ended
 }

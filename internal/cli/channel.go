@@ -67,10 +67,15 @@ bounds what a client deposits by itself, not this.`, "  cocoon channel top-up 5 
 with close. A proxy's earnings go to its owner.`, "  cocoon channel withdraw --yes\n  cocoon channel withdraw --of proxy --yes"),
 		a.orderCommand(f, settle.OrderStake, "stake AMOUNT", "Raise a client's stake to, or a proxy's by, an amount", `A client may use as much as its stake before it is charged on chain. A proxy's
 stake is what clients can take when the proxy is silent.`, "  cocoon channel stake 2 --yes\n  cocoon channel stake 10 --of proxy --yes"),
-		a.orderCommand(f, settle.OrderClose, "close", "Close a client's or a proxy's contract and get all money out", `A client's contract begins to close: what is above the stake comes at once, the
-rest when the proxy grants it, after the contract's delay even without the proxy.
+		a.orderCommand(f, settle.OrderClose, "close", "Close a client's or a proxy's contract and get all money out", `A client's contract begins to close: what is above the stake comes back at once,
+the rest when the proxy grants it. A proxy that is gone is not waited for longer
+than the contract's delay: then the refund is forced, from the proxy's stake. The
+command follows this for --wait; the client goes on without it, and the command can
+be given again at any time. What the stake does not cover is given up with --force
+alone.
+
 A proxy's contract refunds its clients, pays its workers and, after the delay,
-gives earnings and stake to its owner.`, "  cocoon channel close --yes\n  cocoon channel close --of proxy --yes"),
+gives earnings and stake to its owner.`, "  cocoon channel close --yes\n  cocoon channel close --config client.toml --wait 13h --yes\n  cocoon channel close --of proxy --yes"),
 	)
 	return cmd
 }
@@ -78,7 +83,8 @@ gives earnings and stake to its owner.`, "  cocoon channel close --yes\n  cocoon
 func (a *app) orderCommand(f *channelFlags, verb settle.Verb, use, short, long, example string) *cobra.Command {
 	takesAmount := strings.Contains(use, "AMOUNT")
 	cmd := a.jsonFlag(&cobra.Command{
-		Use: use, Short: short, Long: long + "\n\nWhat would be sent is shown first; nothing is sent without --yes, or a yes at a\nterminal.", Example: example,
+		Use: use, Short: short, Example: example,
+		Long: long + "\n\nWhat would be sent is shown first; nothing is sent without --yes, or a yes at a\nterminal.",
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case takesAmount && len(args) != 1:
@@ -213,8 +219,11 @@ func printChannels(out io.Writer, list []settle.Channel) error {
 		fmt.Fprintf(w, "  contract\t%s\n  state\t%s, parameters %d\n", c.Contract, state, c.ParamsVersion)
 		switch c.Kind {
 		case "client":
-			fmt.Fprintf(w, "  proxy\t%s\n  balance\t%s, of which %s are the stake\n", c.Proxy, c.Balance, c.Stake)
-			fmt.Fprintf(w, "  charged\t%s on chain, %s not yet\n", c.Settled, c.Due)
+			fmt.Fprintf(w, "  proxy\t%s\n  balance\t%s", c.Proxy, c.Balance)
+			if c.Balance > 0 {
+				fmt.Fprintf(w, ", of which %s are the stake\n  returns\t%s even if the proxy is gone", min(c.Stake, c.Balance), c.Recoverable)
+			}
+			fmt.Fprintf(w, "\n  charged\t%s on chain, %s not yet\n", c.Settled, c.Due)
 		case "worker":
 			fmt.Fprintf(w, "  proxy\t%s\n  earned\t%s paid, %s not yet\n", c.Proxy, c.Settled, c.Due)
 		case "proxy":
@@ -239,12 +248,13 @@ func (a *app) channelOrder(ctx context.Context, f *channelFlags, o node.ChannelO
 		return err
 	}
 	var orders []shownOrder
-	work := false
+	work, acts := false, false
 	for _, r := range roles {
 		answer, err := node.OrderChannel(ctx, r.dir, r.status, o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
+		acts = acts || len(answer.Actions) > 0 || o.Verb == settle.OrderSettle
 		work = work || len(answer.Actions)+len(answer.Notes) > 0
 		orders = append(orders, shownOrder{r.name, r.role, o.Verb, answer})
 	}
@@ -263,28 +273,97 @@ func (a *app) channelOrder(ctx context.Context, f *channelFlags, o node.ChannelO
 		fmt.Fprintln(a.env.Stdout, "nothing to settle: the chain has everything")
 		return nil
 	}
-	if err := a.confirm(ctx, f.yes); err != nil {
-		if a.json {
-			err = errors.Join(err, a.printJSON(map[string]any{"orders": orders}))
+	if acts {
+		if err := a.confirm(ctx, f.yes); err != nil {
+			if a.json {
+				err = errors.Join(err, a.printJSON(map[string]any{"orders": orders}))
+			}
+			return err
 		}
-		return err
+		o.Execute = true
+		for i, r := range roles {
+			if orders[i].ChannelAnswer, err = node.OrderChannel(ctx, r.dir, r.status, o); err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+		}
+		if !a.json && o.Verb == settle.OrderClose {
+			fmt.Fprintln(a.env.Stdout, "done, proven on chain")
+		}
 	}
-	o.Execute = true
-	for i, r := range roles {
-		if orders[i].ChannelAnswer, err = node.OrderChannel(ctx, r.dir, r.status, o); err != nil {
-			return fmt.Errorf("%s: %w", r.name, err)
+	if o.Verb == settle.OrderClose && roles[0].role == "client" {
+		again, err := a.followClose(ctx, o.Contract, roles[0], orders[0].ChannelAnswer)
+		if err != nil {
+			return err
+		}
+		if again {
+			return a.channelOrder(ctx, f, node.ChannelOrder{Verb: o.Verb, Contract: o.Contract, Force: o.Force})
 		}
 	}
 	if a.json {
 		return a.printJSON(map[string]any{"orders": orders})
 	}
 	for _, x := range orders {
-		fmt.Fprintf(a.env.Stdout, "done, proven on chain; %s has:\n", x.Name)
+		fmt.Fprintf(a.env.Stdout, "%s has now:\n", x.Name)
 		if err := printChannels(a.env.Stdout, x.After); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+const (
+	// grantTime is how long a close waits for a proxy that may be there.
+	grantTime = 20 * time.Second
+	// forceTime is how long a client may take to force a refund by itself.
+	forceTime = 15 * time.Second
+)
+
+// followClose waits until a client's closing contract is closed, as long as
+// that can be waited for, and puts how things stand then into x. again says
+// that the owner has to take the next step.
+func (a *app) followClose(ctx context.Context, contract cocoon.Address, r owned, x *node.ChannelAnswer) (again bool, err error) {
+	begin, told, due := time.Now(), false, time.Time{}
+	deadline, _ := ctx.Deadline()
+	for {
+		report, err := node.ReadChannels(ctx, r.dir, r.status)
+		if err != nil {
+			if ctx.Err() != nil {
+				return false, nil // what was asked for is done
+			}
+			return false, fmt.Errorf("%s: %w", r.name, err)
+		}
+		x.After = report.Channels
+		i := slices.IndexFunc(x.After, func(c settle.Channel) bool {
+			mine := len(x.Actions) == 0 || slices.ContainsFunc(x.Actions, func(act node.ChannelAction) bool { return act.Contract == c.Contract })
+			return mine && c.UnlockAt != nil && (contract.IsZero() || c.Contract == contract)
+		})
+		if i < 0 {
+			return false, nil // closed
+		}
+		c := x.After[i]
+		left := c.UnlockAt.Sub(report.Time)
+		beyond := time.Now().Add(left).After(deadline)
+		switch {
+		case left < 0 && due.IsZero():
+			due = time.Now()
+			a.progress("the delay has passed: the refund of %s can be forced", c.Balance)
+		case left < 0 && time.Since(due) > forceTime:
+			return true, nil // the client does not do it by itself
+		case left >= 0 && !told && time.Since(begin) > time.Second:
+			told = true
+			a.progress("waiting for the proxy to grant the refund of %s; from %s on, in %s, it can be forced", c.Balance, c.UnlockAt.Format(time.RFC3339), left+time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			beyond = true
+		case <-time.After(200 * time.Millisecond):
+			beyond = beyond && time.Since(begin) > grantTime
+		}
+		if beyond {
+			a.progress("not waiting any longer: the client goes on by itself while it runs, and `cocoon channel close` says how it stands")
+			return false, nil
+		}
+	}
 }
 
 // print shows a plan to a person.

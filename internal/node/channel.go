@@ -61,8 +61,10 @@ type Money struct {
 
 // ChannelReport is what a role's wallet and contracts hold.
 type ChannelReport struct {
-	Wallet   cocoon.Address   `json:"wallet"`
-	Balance  coins.Nano       `json:"wallet_balance_nano"`
+	Wallet  cocoon.Address `json:"wallet"`
+	Balance coins.Nano     `json:"wallet_balance_nano"`
+	// Time is that of the block that proves it: contracts reckon by it.
+	Time     time.Time        `json:"time"`
 	Channels []settle.Channel `json:"channels"`
 }
 
@@ -108,8 +110,6 @@ const (
 	maxReport   = 16 << 20
 	// moneyWait is how long a question for fees may take.
 	moneyWait = 2 * time.Second
-	// grantWait is how long a close waits for what follows it.
-	grantWait = 20 * time.Second
 )
 
 // newDesk returns the desk of a client or a worker, whose contracts are those
@@ -131,7 +131,7 @@ func (d *desk) report(ctx context.Context) (*ChannelReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &ChannelReport{Wallet: d.wallet.Address(), Balance: acc.Balance}
+	r := &ChannelReport{Wallet: d.wallet.Address(), Balance: acc.Balance, Time: acc.Block.Time.UTC()}
 	r.Channels, err = d.channels(ctx)
 	return r, err
 }
@@ -182,22 +182,8 @@ func (d *desk) order(ctx context.Context, o ChannelOrder) (*ChannelAnswer, error
 		return nil, err
 	}
 	a.Done = true
-	for limit := time.Now().Add(grantWait); ; {
-		if a.After, err = d.channels(ctx); err != nil {
-			return nil, err
-		}
-		closing := slices.ContainsFunc(a.After, func(c settle.Channel) bool {
-			return c.Kind == "client" && c.State == bindings.Closing.String() && slices.ContainsFunc(a.Actions, func(x ChannelAction) bool { return x.Contract == c.Contract })
-		})
-		if o.Verb != settle.OrderClose || !closing || time.Now().After(limit) {
-			return a, nil
-		}
-		select {
-		case <-ctx.Done():
-			return a, nil // it is done; what follows is seen later
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
+	a.After, err = d.channels(ctx)
+	return a, err
 }
 
 // money answers at once with what is known.
@@ -293,13 +279,15 @@ func control(ctx context.Context, dir, method, url string, body, into any) error
 		req.Header.Set(controlHeader, secret)
 	}
 	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("the process does not answer: %w", err)
+	if err == nil {
+		defer resp.Body.Close()
+		b, err = io.ReadAll(io.LimitReader(resp.Body, maxReport))
 	}
-	defer resp.Body.Close()
-	b, err = io.ReadAll(io.LimitReader(resp.Body, maxReport))
-	if err != nil {
-		return err
+	switch {
+	case err != nil && ctx.Err() != nil && method == http.MethodPost:
+		return fmt.Errorf("the process has not answered in time; what it has sent takes its course, `cocoon channel show` says what came of it: %w", context.Cause(ctx))
+	case err != nil:
+		return fmt.Errorf("the process does not answer, is it running? %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return errors.New(strings.TrimSpace(string(b)))

@@ -85,6 +85,29 @@ func (v *Views) Put(ctx context.Context, contract cocoon.Address, view channel.V
 	})
 }
 
+// maxContracts bounds what is remembered: a proxy could name new contracts for
+// ever.
+const maxContracts = 1 << 16
+
+// Know makes Contracts list a contract, whether anything else is known of it or
+// not, and returns when that is durable.
+func (v *Views) Know(ctx context.Context, contract cocoon.Address) error {
+	v.j.mu.RLock()
+	_, known := v.s.m[contract]
+	full := len(v.s.m) >= maxContracts
+	v.j.mu.RUnlock()
+	switch {
+	case known:
+		return nil
+	case full:
+		return fmt.Errorf("ledger: %d contracts are known already", maxContracts)
+	}
+	return v.j.submit(ctx, func(buf []byte) ([]byte, error) {
+		v.s.m[contract] = v.s.m[contract] // what came meanwhile stays
+		return appendView(buf, contract, v.s.m[contract]), nil
+	})
+}
+
 // Limit returns the most that a client's requests can have cost at a contract,
 // as stored last; ErrNotFound if nothing was counted there yet.
 func (v *Views) Limit(contract cocoon.Address) (int64, error) {
@@ -115,7 +138,14 @@ var ErrNotFound = errors.New("nothing is stored")
 func (v *Views) Contracts() []cocoon.Address {
 	v.j.mu.RLock()
 	defer v.j.mu.RUnlock()
-	return slices.SortedFunc(maps.Keys(v.s.m), compareAddresses)
+	all := slices.Collect(maps.Keys(v.s.m))
+	for contract := range v.s.limits {
+		if _, ok := v.s.m[contract]; !ok {
+			all = append(all, contract)
+		}
+	}
+	slices.SortFunc(all, compareAddresses)
+	return all
 }
 
 func appendView(b []byte, contract cocoon.Address, v channel.View) []byte {

@@ -16,11 +16,12 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 )
 
-// Views tells what a client or worker holds of its contracts; ledger.Views
-// does.
+// Views tells what a client or worker holds of its contracts, and remembers
+// which there are; ledger.Views does.
 type Views interface {
 	View(contract cocoon.Address) channel.View
 	Contracts() []cocoon.Address
+	Know(ctx context.Context, contract cocoon.Address) error
 }
 
 // ClientConfig configures a Client. Fields without a remark are required.
@@ -92,6 +93,10 @@ func (h hurriedClient) plan(ctx context.Context) ([]Action, error) {
 // it (spec network-protocol 4.2, long authorization). It returns when the
 // registration was delivered; Run must be running.
 func (c *Client) Register(ctx context.Context, proxy, contract cocoon.Address, nonce int64) error {
+	// Whoever forgets a contract forgets the money in it.
+	if err := c.cfg.Views.Know(ctx, contract); err != nil {
+		return err
+	}
 	c.stateMu.Lock()
 	c.wanted[contract] = proxy
 	c.stateMu.Unlock()

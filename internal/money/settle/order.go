@@ -65,9 +65,12 @@ type Channel struct {
 	ParamsVersion uint32     `json:"params_version"`
 	Price         coins.Nano `json:"price_nano"` // of a token: what is charged, or paid to a worker
 	// Balance is a client's money in the contract, a proxy's whole pool.
-	Balance  coins.Nano `json:"balance_nano"`
-	Stake    coins.Nano `json:"stake_nano"`
-	Earnings coins.Nano `json:"earnings_nano"` // a proxy's, to be withdrawn
+	Balance coins.Nano `json:"balance_nano"`
+	// Recoverable is what of a client's balance comes back even if the proxy is
+	// gone for good.
+	Recoverable coins.Nano `json:"recoverable_nano"`
+	Stake       coins.Nano `json:"stake_nano"`
+	Earnings    coins.Nano `json:"earnings_nano"` // a proxy's, to be withdrawn
 	// Settled is what the chain has: charged to a client, paid to workers. Due
 	// is what is known beyond that.
 	SettledTokens int64      `json:"settled_tokens"`
@@ -146,6 +149,9 @@ func (c *Client) Channels(ctx context.Context) ([]Channel, error) {
 		s, err := c.look(ctx, contract)
 		switch {
 		case errors.Is(err, ErrNotFound):
+			if proxy.IsZero() {
+				continue // meant once, never deployed
+			}
 		case err != nil:
 			return nil, fmt.Errorf("client contract %v: %w", contract, err)
 		default:
@@ -156,6 +162,11 @@ func (c *Client) Channels(ctx context.Context) ([]Channel, error) {
 			ch.Settled = pricing.Amount(ch.SettledTokens, price)
 			if s.State != bindings.Closed {
 				ch.Due = pricing.Amount(c.cfg.Views.View(contract).Heard().Used-ch.SettledTokens, price)
+				p, err := c.counterpart(ctx, s)
+				if err != nil && !errors.Is(err, ErrNotFound) {
+					return nil, fmt.Errorf("client contract %v: %w", contract, err)
+				}
+				ch.Recoverable = p.recoverable(s)
 			}
 		}
 		out = append(out, ch)
@@ -290,6 +301,19 @@ func (p *counterpart) refunds(amount coins.Nano) coins.Nano {
 		return amount
 	}
 	return min(amount, p.Stake)
+}
+
+// recoverable is what comes back without the proxy's help: from the pool what
+// is above the client's stake, and that by force.
+func (p *counterpart) recoverable(s *bindings.ClientStorage) coins.Nano {
+	if p.ProxyStorage == nil || p.State == bindings.Closed && !p.pays {
+		return 0
+	}
+	var above coins.Nano
+	if s.State == bindings.Open {
+		above = s.Balance - min(s.Balance, s.Stake)
+	}
+	return min(p.pool, above+p.refunds(s.Balance-above))
 }
 
 // afford refuses what the pool would: a refused request costs its gas.
@@ -434,6 +458,9 @@ func (w *Worker) Channels(ctx context.Context) ([]Channel, error) {
 			}
 		}
 		ch.Settled = pricing.Amount(ch.SettledTokens, ch.Price)
+		if ch.State == notDeployed && ch.Proxy.IsZero() && w.cfg.Views.View(contract).Best().Tokens == 0 {
+			continue // meant once, never deployed
+		}
 		if ch.State != bindings.Closed.String() {
 			ch.Due = pricing.Amount(w.cfg.Views.View(contract).Heard().Used-ch.SettledTokens, ch.Price)
 		}

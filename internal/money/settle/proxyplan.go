@@ -30,7 +30,8 @@ func (p ProxyPolicy) withDefaults() ProxyPolicy {
 }
 
 // everything is the policy of settling at once: whatever is due. A stake is not.
-func (p ProxyPolicy) everything() ProxyPolicy { return ProxyPolicy{1, 1, 1, 1, 0} }
+// Marks wait for no time at all, as the chain's has whole seconds.
+func (p ProxyPolicy) everything() ProxyPolicy { return ProxyPolicy{1, 1, 1, 0, 0} }
 
 // ProxyState is what the decision for one proxy contract rests on.
 type ProxyState struct {

@@ -6,11 +6,13 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,12 +156,25 @@ func (w *world) rounds(a *agent, p party, n int) {
 // memoryViews is what a party holds.
 type memoryViews map[cocoon.Address]channel.View
 
-func (m memoryViews) View(a cocoon.Address) channel.View { return m[a] }
-func (m memoryViews) Contracts() (out []cocoon.Address) {
-	for a := range m {
-		out = append(out, a)
-	}
-	return out
+var viewsMu sync.Mutex // of all memoryViews
+
+func (m memoryViews) View(a cocoon.Address) channel.View {
+	viewsMu.Lock()
+	defer viewsMu.Unlock()
+	return m[a]
+}
+
+func (m memoryViews) Know(_ context.Context, a cocoon.Address) error {
+	viewsMu.Lock()
+	defer viewsMu.Unlock()
+	m[a] = m[a]
+	return nil
+}
+
+func (m memoryViews) Contracts() []cocoon.Address {
+	viewsMu.Lock()
+	defer viewsMu.Unlock()
+	return slices.Collect(maps.Keys(m))
 }
 
 // holding returns the views of a party that holds one signed payment.
@@ -531,7 +546,7 @@ func TestWorkerCashesIn(t *testing.T) {
 		if n := w.workerWallet.sent; n != 0 {
 			t.Errorf("%d messages to a contract that nobody named", n)
 		}
-		wk.Track(w.proxyContract, w.workerContract)
+		w.must(wk.Track(t.Context(), w.proxyContract, w.workerContract))
 		w.rounds(wk.agent, wk, 3)
 		if n := w.workerWallet.sent; n != 0 {
 			t.Errorf("%d messages below the policy's amount", n)
@@ -641,6 +656,45 @@ func TestOnDemand(t *testing.T) {
 		w.proxyStorage().State = bindings.Open
 		if w.clientWallet.sent != sent {
 			t.Error("what makes no sense was sent")
+		}
+	})
+}
+
+// early is views that must be told of a contract before anything is sent.
+type early struct {
+	memoryViews
+	wallet *memoryWallet
+	t      *testing.T
+}
+
+func (e early) Know(ctx context.Context, a cocoon.Address) error {
+	if e.wallet.sent > 0 {
+		e.t.Error("something was sent to a contract that was not remembered")
+	}
+	return e.memoryViews.Know(ctx, a)
+}
+
+// TestForgetsNoDeposit starts a client anew right after its first deposit, of
+// which no proxy has told it anything: it knows the contract with its money.
+func TestForgetsNoDeposit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		p := w.proxy(l, nil)
+		w.rounds(p.agent, p, 6)
+		views := memoryViews{}
+		c := w.client(early{views, w.clientWallet, t}, ClientPolicy{TopUp: 5 * ton, Budget: 5 * ton})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- c.Run(ctx) }()
+		w.must(c.Register(ctx, w.proxyContract, w.clientContract, 77))
+		cancel()
+		w.must(<-ended)
+		list, err := w.client(views, ClientPolicy{}).Channels(t.Context())
+		w.must(err)
+		if len(list) != 1 || list[0].Contract != w.clientContract || list[0].Balance != 5*ton || list[0].Recoverable != 3*ton {
+			t.Errorf("known after the restart: %+v", list)
 		}
 	})
 }

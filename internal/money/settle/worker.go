@@ -96,10 +96,11 @@ func NewWorker(c WorkerConfig) (*Worker, error) {
 
 // Track tells which proxy contract a worker contract belongs to. It is needed
 // until the worker contract is deployed, which tells it then.
-func (w *Worker) Track(proxy, contract cocoon.Address) {
+func (w *Worker) Track(ctx context.Context, proxy, contract cocoon.Address) error {
 	w.stateMu.Lock()
-	defer w.stateMu.Unlock()
 	w.proxies[contract] = proxy
+	w.stateMu.Unlock()
+	return w.cfg.Views.Know(ctx, contract)
 }
 
 // Run settles until ctx ends.

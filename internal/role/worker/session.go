@@ -145,7 +145,9 @@ func (s *session) handshake(ctx context.Context) error {
 	}
 
 	if cfg.Channel != nil {
-		cfg.Channel(s.proxyContract, s.contract)
+		if err := cfg.Channel(ctx, s.proxyContract, s.contract); err != nil {
+			return err
+		}
 	}
 	s.view = cfg.Book.View(s.contract)
 	heard := s.view.Heard()

@@ -76,8 +76,8 @@ type Config struct {
 	// Admit decides about a proxy's evidence; nil = role.AdmitProxy.
 	Admit func(*registry.Snapshot, tee.Peer) error
 	// Channel is told which proxy contract a worker contract belongs to, once a
-	// proxy is connected; may be nil.
-	Channel func(proxy, contract cocoon.Address)
+	// proxy is connected, which an error ends; may be nil.
+	Channel func(ctx context.Context, proxy, contract cocoon.Address) error
 	// Sealer opens sealed requests; nil = none is taken. Sign signs with the
 	// node key of the statements that the sealer's keys stand in; Block is the
 	// newest proven block, which may be nil where there is no chain.
