@@ -137,7 +137,7 @@ func median(v []float64) float64 {
 }
 
 // oursKinds are the chains that are judged.
-var oursKinds = []topo.Kind{topo.Ours0, topo.Ours1, topo.Sealed}
+var oursKinds = []topo.Kind{topo.Ours0, topo.Ours1, topo.Sealed, topo.Before}
 
 // finish computes ratios, noise and verdicts.
 func (r *report) finish() {
@@ -255,7 +255,7 @@ func (r *report) print(w io.Writer) {
 		}
 		fmt.Fprintf(w, "%-4s %-46s %-9s %10.3g %10.3g  %7.2f  %5.2f to %5.2f  %s %-5.3g %s\n", q.Goal, q.Text, q.Topology, q.Value, q.Base, q.Median, q.Low, q.High, sign, q.Bar, verdict)
 	}
-	r.printSealing(w)
+	r.printPairs(w)
 	for _, m := range r.Memory {
 		fmt.Fprintf(w, "P7   memory %-9s %d streams: %.1f MB idle, %.1f MB busy: %.0f streams/GB whole chain, %.0f middle hop by growth %s\n",
 			m.Topology, m.Streams, float64(sum(m.Idle))/(1<<20), float64(sum(m.Busy))/(1<<20), m.perGB(), m.proxyPerGB(), errorsText(m.Errors))
@@ -272,27 +272,33 @@ func (r *report) print(w io.Writer) {
 	}
 }
 
-// printSealing says what sealing costs beside the same chain without it.
-func (r *report) printSealing(w io.Writer) {
-	type cell struct {
-		scenario string
-		round    int
-	}
-	plain := map[cell]*sample{}
-	for _, s := range r.Samples {
-		if s.Topology == topo.Ours1 {
-			plain[cell{s.Scenario, s.Round}] = s
+// printPairs says what sealing costs beside the same chain without it, and what
+// a build costs beside the one before.
+func (r *report) printPairs(w io.Writer) {
+	for _, pair := range []struct {
+		text   string
+		of, to topo.Kind
+	}{{"sealed to unsealed", topo.Sealed, topo.Ours1}, {"to the build before", topo.Ours1, topo.Before}} {
+		type cell struct {
+			scenario string
+			round    int
 		}
-	}
-	ratios := map[string][]float64{}
-	for _, s := range r.Samples {
-		if p := plain[cell{s.Scenario, s.Round}]; s.Topology == topo.Sealed && p != nil && s.CPU > 0 && p.CPU > 0 && s.Result.Chunks > 0 && p.Result.Chunks > 0 {
-			ratios[s.Scenario] = append(ratios[s.Scenario], (s.CPU/float64(s.Result.Chunks))/(p.CPU/float64(p.Result.Chunks)))
+		base := map[cell]*sample{}
+		for _, s := range r.Samples {
+			if s.Topology == pair.to {
+				base[cell{s.Scenario, s.Round}] = s
+			}
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(ratios)) {
-		v := ratios[name]
-		fmt.Fprintf(w, "     CPU a piece, sealed to unsealed, %-34s %7.2f  %5.2f to %5.2f\n", name, median(v), slices.Min(v), slices.Max(v))
+		ratios := map[string][]float64{}
+		for _, s := range r.Samples {
+			if p := base[cell{s.Scenario, s.Round}]; s.Topology == pair.of && p != nil && s.CPU > 0 && p.CPU > 0 && s.Result.Chunks > 0 && p.Result.Chunks > 0 {
+				ratios[s.Scenario] = append(ratios[s.Scenario], (s.CPU/float64(s.Result.Chunks))/(p.CPU/float64(p.Result.Chunks)))
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(ratios)) {
+			v := ratios[name]
+			fmt.Fprintf(w, "     CPU a piece, %-20s %-32s %7.2f  %5.2f to %5.2f\n", pair.text, name, median(v), slices.Min(v), slices.Max(v))
+		}
 	}
 }
 

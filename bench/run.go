@@ -21,13 +21,14 @@ import (
 
 // options are what run and soak share.
 type options struct {
-	cocoon, topologies, only, jsonFile, svgFile, profile string
-	rounds, streams, memory                              int
-	window                                               time.Duration
+	cocoon, before, topologies, only, jsonFile, svgFile, profile string
+	rounds, streams, memory                                      int
+	window                                                       time.Duration
 }
 
 func (o *options) flags(f *flag.FlagSet) {
 	f.StringVar(&o.cocoon, "cocoon", "bin/cocoon", "the program under test")
+	f.StringVar(&o.before, "before", "", "another build, for the topology `before`: ours1 by it")
 	f.StringVar(&o.profile, "profile", "", "directory for CPU and allocation profiles of our roles (they are slower then)")
 }
 
@@ -38,12 +39,18 @@ func (o *options) setup() (*bench, func(), error) {
 	if os.Getenv(pinnedVariable) == "" {
 		return nil, nil, pinSelf(n)
 	}
-	cocoon, err := filepath.Abs(o.cocoon)
-	if err != nil {
-		return nil, nil, err
-	}
-	if _, err := os.Stat(cocoon); err != nil {
-		return nil, nil, fmt.Errorf("%w: build it with `make build`", err)
+	programs := []string{o.cocoon, o.before}
+	for i, p := range programs {
+		if p == "" {
+			continue
+		}
+		var err error
+		if programs[i], err = filepath.Abs(p); err != nil {
+			return nil, nil, err
+		}
+		if _, err := os.Stat(programs[i]); err != nil {
+			return nil, nil, fmt.Errorf("%w: build it with `make build`", err)
+		}
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -65,7 +72,7 @@ func (o *options) setup() (*bench, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	b := &bench{loadCores: n, env: topo.Env{Dir: dir, Cocoon: cocoon, Self: self, Engine: addr, Hops: []int{1}, Profile: o.profile}}
+	b := &bench{loadCores: n, env: topo.Env{Dir: dir, Cocoon: programs[0], Before: programs[1], Self: self, Engine: addr, Hops: []int{1}, Profile: o.profile}}
 	if b.engine, err = topo.Start(dir, "engine", []int{0}, nil, self, "engine", "-listen", addr); err != nil {
 		return nil, nil, err
 	}

@@ -104,6 +104,9 @@ func (t *Topology) ours(e Env, dir string) error {
 			return err
 		}
 		program, args := e.Cocoon, []string{role, "--config", file}
+		if t.Kind == Before {
+			program = e.Before
+		}
 		if level0 := t.Kind == Ours0 && role == "proxy"; level0 || e.Profile != "" {
 			// The proxy alone decides the level: it is the acceptor of both
 			// connections.

@@ -33,6 +33,7 @@ const (
 	Ours0    Kind = "ours0"  // the reference protocol
 	Ours1    Kind = "ours1"  // level 1
 	Sealed   Kind = "sealed" // level 1, each request sealed to the worker
+	Before   Kind = "before" // ours1, by another build
 )
 
 // ErrMissing says that a peer is not installed here.
@@ -42,6 +43,7 @@ var ErrMissing = errors.New("is not installed")
 type Env struct {
 	Dir    string // a directory of its own for each topology is made in it
 	Cocoon string // the program under test
+	Before string // the build that Before runs
 	Self   string // this program, for what the program under test cannot be told
 	Engine string // address of the engine
 	Hops   []int  // cores of all hops
@@ -74,10 +76,10 @@ func StartTopology(ctx context.Context, kind Kind, e Env) (t *Topology, err erro
 		t.Addrs = []string{e.Engine}
 	case Nginx3, Haproxy3:
 		err = t.peers(e, dir)
-	case Ours0, Ours1, Sealed:
+	case Ours0, Ours1, Sealed, Before:
 		err = t.ours(e, dir)
 	default:
-		err = fmt.Errorf("%q is no topology (direct, nginx3, haproxy3, ours0, ours1)", kind)
+		err = fmt.Errorf("%q is no topology (direct, nginx3, haproxy3, ours0, ours1, sealed, before)", kind)
 	}
 	if err != nil {
 		return nil, err

@@ -84,14 +84,16 @@ type Config struct {
 
 // Client is a connection to one engine.
 type Client struct {
-	base string
-	cfg  Config
+	base  string
+	cfg   Config
+	plain *plain // nil = all goes through cfg.Transport
 }
 
 // Limits of what is read of an engine's own pages.
 const (
 	maxModels   = 1 << 20
 	dialTimeout = 5 * time.Second
+	userAgent   = "cocoon-worker"
 )
 
 // New makes a Client. It does not connect.
@@ -110,20 +112,23 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	c := &Client{base: base}
 	if cfg.Transport == nil {
+		c.plain = newPlain(u, cfg.APIKey, cfg.HeaderTimeout, dial)
 		cfg.Transport = &http.Transport{
 			DialContext:            dial,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 			DisableCompression:     true, // it would hold streams back
-			MaxIdleConns:           256,
-			MaxIdleConnsPerHost:    256,
-			IdleConnTimeout:        30 * time.Second,
+			MaxIdleConns:           maxIdle,
+			MaxIdleConnsPerHost:    maxIdle,
+			IdleConnTimeout:        idleTime,
 			ResponseHeaderTimeout:  cfg.HeaderTimeout,
-			MaxResponseHeaderBytes: 64 << 10,
-			ReadBufferSize:         4 << 10, // held by every open stream
+			MaxResponseHeaderBytes: maxHead,
+			ReadBufferSize:         readBuffer,
 		}
 	}
-	return &Client{base: base, cfg: cfg}, nil
+	c.cfg = cfg
+	return c, nil
 }
 
 // Caps returns what the engine can do.
@@ -195,6 +200,13 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error { return b.rc.Close() }
 
 func (c *Client) send(ctx context.Context, method, path, contentType string, body []byte) (*http.Response, error) {
+	if c.plain.fits(path, contentType, body) {
+		resp, err := c.plain.do(ctx, method, path, contentType, body)
+		if err != nil {
+			return nil, classify(ctx, err)
+		}
+		return resp, nil
+	}
 	var rd io.Reader
 	if body != nil {
 		rd = bytes.NewReader(body)
@@ -212,7 +224,7 @@ func (c *Client) send(ctx context.Context, method, path, contentType string, bod
 	if c.cfg.APIKey != "" {
 		req.Header.Set("Authorization", "Bearer "+c.cfg.APIKey)
 	}
-	req.Header.Set("User-Agent", "cocoon-worker")
+	req.Header.Set("User-Agent", userAgent)
 	// Not http.Client: it would follow redirects, and an engine that sends us
 	// elsewhere is not the one that was measured.
 	resp, err := c.cfg.Transport.RoundTrip(req)

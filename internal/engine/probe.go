@@ -307,4 +307,7 @@ func openWith(ctx context.Context, cfg Config, waits func(error)) (*Client, erro
 func (c *Client) Dialect() Dialect { return c.cfg.Dialect }
 
 // Close ends the connections that nobody uses.
-func (c *Client) Close() { (&http.Client{Transport: c.cfg.Transport}).CloseIdleConnections() }
+func (c *Client) Close() {
+	c.plain.close()
+	(&http.Client{Transport: c.cfg.Transport}).CloseIdleConnections()
+}
