@@ -98,6 +98,39 @@ func VerifyInclusion(leaf Hash, index, size uint64, proof []Hash, root Hash) err
 	return nil
 }
 
+// LogRoot adds up the root of a log whose leaves come one after another, in
+// memory of a logarithm of their number. The zero value is the empty log.
+type LogRoot struct {
+	size    uint64
+	subtree []Hash // roots of complete subtrees, the largest first
+}
+
+// Add appends a leaf.
+func (r *LogRoot) Add(leaf Hash) {
+	for n := r.size; n&1 == 1; n >>= 1 {
+		last := len(r.subtree) - 1
+		leaf, r.subtree = NodeHash(r.subtree[last], leaf), r.subtree[:last]
+	}
+	r.subtree = append(r.subtree, leaf)
+	r.size++
+}
+
+// Size is the number of leaves so far.
+func (r *LogRoot) Size() uint64 { return r.size }
+
+// Root returns the root of the leaves so far.
+func (r *LogRoot) Root() Hash {
+	if r.size == 0 {
+		return EmptyRoot()
+	}
+	last := len(r.subtree) - 1
+	out := r.subtree[last]
+	for i := last - 1; i >= 0; i-- {
+		out = NodeHash(r.subtree[i], out)
+	}
+	return out
+}
+
 // VerifyConsistency checks that the log of size second with root2 begins with
 // the log of size first with root1 (RFC 9162 2.1.4.2).
 func VerifyConsistency(first, second uint64, root1, root2 Hash, proof []Hash) error {

@@ -67,22 +67,24 @@ func newSumTree(key [32]byte, side byte, epoch uint32, contract cocoon.Address, 
 	return t, err
 }
 
-// balancesNow builds the trees of an epoch from the counters as they are, or
-// as they were at the newest epoch. The lock is held.
-func (l *Log) balancesNow(epoch uint32, atEpoch bool) (*balances, error) {
+// balancesAt builds the trees of an epoch from the counters as they are (back
+// 0), as they were at the newest epoch (1), or at the one before (2). The lock
+// is held.
+func (l *Log) balancesAt(epoch uint32, back int) (*balances, error) {
 	out := &balances{epoch: epoch}
 	for contract, b := range l.books {
 		for _, side := range []struct {
-			id       byte
-			now, old map[cocoon.Address]uint64
-			to       *[]sumTree
-		}{{sideClients, b.clients, b.oldClients, &out.clients}, {sideWorkers, b.workers, b.oldWorkers, &out.workers}} {
-			sums := side.now
-			if atEpoch {
-				sums = maps.Clone(sums)
-				maps.Copy(sums, side.old)
+			id   byte
+			sums []map[cocoon.Address]uint64 // each says what was, over the one before it
+			to   *[]sumTree
+		}{
+			{sideClients, []map[cocoon.Address]uint64{b.clients, b.oldClients, b.olderClients}, &out.clients},
+			{sideWorkers, []map[cocoon.Address]uint64{b.workers, b.oldWorkers, b.olderWorkers}, &out.workers},
+		} {
+			sums := map[cocoon.Address]uint64{}
+			for _, m := range side.sums[:back+1] {
+				maps.Copy(sums, m)
 			}
-			sums = maps.Clone(sums)
 			maps.DeleteFunc(sums, func(_ cocoon.Address, n uint64) bool { return n == 0 })
 			if len(sums) == 0 {
 				continue

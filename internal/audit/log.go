@@ -51,7 +51,8 @@ type Log struct {
 	places []place // of leaves
 	byID   map[cocoon.RequestID]uint64
 	byLeaf map[receipt.Hash]uint64
-	sets   []uint64 // leaves that are sets, ascending
+	sets   []loggedSet // leaves that are sets, ascending
+	nodes  []node      // whose keys sign sets
 	chains map[cocoon.Address]link
 	books  map[cocoon.Address]*contractBook // by proxy contract
 	epochs []Epoch
@@ -65,6 +66,20 @@ type place struct {
 	kind   receipt.LeafKind
 }
 
+// loggedSet is a leaf that is a set.
+type loggedSet struct {
+	index  uint64
+	digest [32]byte
+}
+
+// node is a statement of the proxy: by its bundle anybody knows that the node
+// key is this contract key's.
+type node struct {
+	key      [32]byte
+	contract cocoon.Address
+	at       place
+}
+
 // link is the newest step of a client contract's chain.
 type link struct {
 	digest [32]byte
@@ -76,12 +91,14 @@ type contractBook struct {
 	taken            uint64 // number of the newest note logged
 	clients, workers map[cocoon.Address]uint64
 	// old has what clients and workers had at the newest epoch, of those that
-	// changed since.
-	oldClients, oldWorkers map[cocoon.Address]uint64
+	// changed since; older what they had at the epoch before it, of those that
+	// changed between the two.
+	oldClients, oldWorkers, olderClients, olderWorkers map[cocoon.Address]uint64
 }
 
 func newBook() *contractBook {
-	return &contractBook{clients: map[cocoon.Address]uint64{}, workers: map[cocoon.Address]uint64{}, oldClients: map[cocoon.Address]uint64{}, oldWorkers: map[cocoon.Address]uint64{}}
+	m := func() map[cocoon.Address]uint64 { return map[cocoon.Address]uint64{} }
+	return &contractBook{clients: m(), workers: m(), oldClients: m(), oldWorkers: m(), olderClients: m(), olderWorkers: m()}
 }
 
 // Epoch is one head of the log, as it is anchored.
@@ -182,16 +199,16 @@ func openLog(name string, f file, size int64, c LogConfig, salt [32]byte) (*Log,
 			return nil, err
 		}
 	}
-	if n := len(l.epochs); n > 0 {
-		e := l.epochs[n-1]
-		t, err := l.balancesNow(e.Number, true)
+	for back := range min(len(l.epochs), len(l.trees)) {
+		e := l.epochs[len(l.epochs)-1-back]
+		t, err := l.balancesAt(e.Number, back+1)
 		if err != nil {
 			return nil, err
 		}
 		if t.clientsRoot != e.Clients || t.workersRoot != e.Workers {
 			return nil, fmt.Errorf("%s: %w", name, ErrSalt)
 		}
-		l.trees[0] = t
+		l.trees[back] = t
 	}
 	return l, nil
 }
@@ -298,8 +315,16 @@ func (l *Log) record(kind byte, d *fields) error {
 		digest, n := d.hash(), d.uint()
 		where := d.at
 		if b := d.take(n); d.err == nil {
-			l.sets = append(l.sets, l.tree.size())
+			l.sets = append(l.sets, loggedSet{l.tree.size(), digest})
 			l.leaf(receipt.LeafSet, digest, place{where, int32(len(b)), receipt.LeafSet})
+		}
+	case recNode:
+		n := node{key: d.hash(), contract: d.address()}
+		size := d.uint()
+		n.at = place{offset: d.at}
+		if b := d.take(size); d.err == nil {
+			n.at.length = int32(len(b))
+			l.nodes = append(l.nodes, n)
 		}
 	case recEpoch:
 		e := Epoch{Number: uint32(d.uint()), Size: d.uint(), Previous: d.hash(), Log: d.hash(), Clients: d.hash(), Workers: d.hash(), Until: int64(d.uint())}
@@ -312,6 +337,8 @@ func (l *Log) record(kind byte, d *fields) error {
 		}
 		l.epochs = append(l.epochs, e)
 		for _, b := range l.books {
+			b.oldClients, b.olderClients = b.olderClients, b.oldClients
+			b.oldWorkers, b.olderWorkers = b.olderWorkers, b.oldWorkers
 			clear(b.oldClients)
 			clear(b.oldWorkers)
 		}
@@ -422,7 +449,7 @@ func (l *Log) Prepare(until time.Time) (Epoch, error) {
 	}
 	e := Epoch{Number: last.Number + 1, Size: l.tree.size(), Previous: last.Log, Until: until.Unix()}
 	e.Log = l.tree.root(e.Size)
-	t, err := l.balancesNow(e.Number, false)
+	t, err := l.balancesAt(e.Number, 0)
 	if err != nil {
 		return Epoch{}, err
 	}
@@ -490,8 +517,9 @@ func (l *Log) Receipt(id cocoon.RequestID) (signed []byte, index uint64, err err
 	return signed, index, err
 }
 
-func (l *Log) read(index uint64) ([]byte, error) {
-	p := l.places[index]
+func (l *Log) read(index uint64) ([]byte, error) { return l.readAt(l.places[index]) }
+
+func (l *Log) readAt(p place) ([]byte, error) {
 	b := make([]byte, p.length)
 	_, err := l.fr.f.ReadAt(b, p.offset)
 	return b, err
@@ -507,7 +535,7 @@ func (l *Log) LastSet() (signed []byte, ok bool) {
 	if len(l.sets) == 0 {
 		return nil, false
 	}
-	b, err := l.read(l.sets[len(l.sets)-1])
+	b, err := l.read(l.sets[len(l.sets)-1].index)
 	return b, err == nil
 }
 
@@ -544,18 +572,93 @@ type LoggedSet struct {
 	Signed []byte `json:"signed"`
 }
 
+// pageBytes bounds what one page reads of the log.
+const pageBytes = 2 << 20
+
 // Sets returns up to most sets from leaf first on.
 func (l *Log) Sets(first uint64, most int) ([]LoggedSet, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	i, _ := slices.BinarySearch(l.sets, first)
+	i, _ := slices.BinarySearchFunc(l.sets, first, func(s loggedSet, n uint64) int { return cmp.Compare(s.index, n) })
 	out := []LoggedSet{}
-	for _, index := range l.sets[i:min(i+most, len(l.sets))] {
-		b, err := l.read(index)
+	size := 0
+	for _, s := range l.sets[i:min(i+most, len(l.sets))] {
+		if size += int(l.places[s.index].length); size > pageBytes && len(out) > 0 {
+			break
+		}
+		b, err := l.read(s.index)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, LoggedSet{index, b})
+		out = append(out, LoggedSet{s.index, b})
+	}
+	return out, nil
+}
+
+// LoggedLeaf is what a leaf's hash is made of.
+type LoggedLeaf struct {
+	Kind   receipt.LeafKind `json:"kind"`
+	Digest receipt.Hash     `json:"digest"`
+}
+
+// Leaves returns up to most leaves from number first on: by all of them anybody
+// makes the root anew, and sees that no set is kept back.
+func (l *Log) Leaves(first uint64, most int) ([]LoggedLeaf, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	first = min(first, uint64(len(l.places)))
+	i, _ := slices.BinarySearchFunc(l.sets, first, func(s loggedSet, n uint64) int { return cmp.Compare(s.index, n) })
+	out := []LoggedLeaf{}
+	for index := first; index < uint64(len(l.places)) && len(out) < most; index++ {
+		leaf := LoggedLeaf{Kind: l.places[index].kind}
+		if leaf.Kind == receipt.LeafSet {
+			leaf.Digest = l.sets[i].digest
+			i++
+		} else {
+			b, err := l.read(index)
+			if err != nil {
+				return nil, err
+			}
+			signed, err := receipt.ParseSigned(b)
+			if err != nil {
+				return nil, err
+			}
+			leaf.Digest = signed.Digest()
+		}
+		out = append(out, leaf)
+	}
+	return out, nil
+}
+
+// AppendNode keeps, durable, a statement with its evidence whose node key signs
+// sets of a proxy contract; once for each key and contract.
+func (l *Log) AppendNode(key [32]byte, contract cocoon.Address, bundle []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range slices.Backward(l.nodes) {
+		if n.key == key && n.contract == contract {
+			return nil
+		}
+	}
+	return l.write(putBytes(putAddress(append([]byte{recNode}, key[:]...), contract), bundle))
+}
+
+// Nodes returns up to most of the statements of AppendNode, as bundles, from
+// number first on.
+func (l *Log) Nodes(first uint64, most int) ([][]byte, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	out := [][]byte{}
+	size := 0
+	for _, n := range l.nodes[min(first, uint64(len(l.nodes))):] {
+		if size += int(n.at.length); len(out) == most || size > pageBytes && len(out) > 0 {
+			break
+		}
+		b, err := l.readAt(n.at)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, b)
 	}
 	return out, nil
 }

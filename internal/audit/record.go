@@ -15,6 +15,7 @@ const (
 	recSet      = 4 // a set of workers: one leaf
 	recEpoch    = 5 // a head prepared for the anchor
 	recAnchored = 6 // it stands on chain
+	recNode     = 7 // a statement whose node key signs sets: no leaf
 )
 
 var errRecord = errors.New("unreadable record")
@@ -72,5 +73,3 @@ func (d *fields) address() cocoon.Address {
 	}
 	return cocoon.Address{Workchain: int32(binary.BigEndian.Uint32(b)), Hash: d.hash()}
 }
-
-func (d *fields) bytes() []byte { return d.take(d.uint()) }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -333,6 +334,104 @@ func TestBalances(t *testing.T) {
 	}
 	if _, err := receipt.SumTree([]receipt.Sum{{Sum: 1 << 63}, {Sum: 1 << 63}}); !errors.Is(err, receipt.ErrOverflow) {
 		t.Errorf("overflow: %v", err)
+	}
+}
+
+// The newest two epochs' balances are there after a restart too, whatever was
+// charged before, between and after them.
+func TestBalancesOfTwoEpochs(t *testing.T) {
+	f := &memFile{}
+	l, err := open(t, f)
+	must(t, err)
+	book := openBook(t, t.TempDir())
+	t.Cleanup(book.stop)
+	must(t, l.Open(pool, map[cocoon.Address]int64{addr(1): 50}, map[cocoon.Address]int64{addr(11): 50}))
+	s := service(t, l)
+	next := 0
+	charges := func(n int) {
+		for range n {
+			must(t, book.Charge(t.Context(), charge(next)))
+			next++
+		}
+		_, err := s.Ship(t.Context(), pool, book)
+		must(t, err)
+	}
+	var epochs []Epoch
+	for _, n := range []int{2, 1, 3, 0, 1} {
+		charges(n)
+		e, err := l.Prepare(genesis.Add(time.Hour))
+		must(t, err)
+		must(t, l.Anchored(e.Number, 77))
+		epochs = append(epochs, e)
+		charges(1) // behind the epoch
+		again, err := open(t, f)
+		must(t, err)
+		for _, e := range epochs[max(0, len(epochs)-2):] {
+			for _, side := range []struct {
+				root  receipt.Hash
+				party []byte
+			}{{e.Clients, []byte{1, 2}}, {e.Workers, []byte{11, 12}}} {
+				for _, who := range side.party {
+					want, err := l.Balance(e.Number, addr(who))
+					if errors.Is(err, ErrNotFound) {
+						continue // nothing yet
+					}
+					must(t, err)
+					got, err := again.Balance(e.Number, addr(who))
+					must(t, err)
+					if must(t, got.Verify(side.root)); got.Total != want.Total {
+						t.Errorf("epoch %d, party %d: %d after the restart, %d before", e.Number, who, got.Total, want.Total)
+					}
+				}
+			}
+		}
+	}
+	if _, err := l.Balance(epochs[0].Number, addr(1)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an old epoch: %v", err)
+	}
+}
+
+// The leaves give the root, page by page, and say which of them are sets; the
+// statements of those who signed sets are kept once.
+func TestLeavesAndNodes(t *testing.T) {
+	l, f, book := filled(t, 5)
+	must(t, l.AppendSet([32]byte{8}, []byte("a set")))
+	must(t, book.Charge(t.Context(), charge(5)))
+	_, err := service(t, l).Ship(t.Context(), pool, book)
+	must(t, err)
+	must(t, l.AppendSet([32]byte{9}, []byte("another set")))
+	for range 2 {
+		must(t, l.AppendNode([32]byte{1}, pool, []byte("first")))
+		must(t, l.AppendNode([32]byte{1}, addr(9), []byte("second")))
+	}
+	again, err := open(t, f)
+	must(t, err)
+	for _, l := range []*Log{l, again} {
+		var root receipt.LogRoot
+		var sets []uint64
+		for {
+			page, err := l.Leaves(root.Size(), 3)
+			must(t, err)
+			if len(page) == 0 {
+				break
+			}
+			for _, x := range page {
+				if x.Kind == receipt.LeafSet {
+					sets = append(sets, root.Size())
+				}
+				root.Add(receipt.LeafHash(x.Kind, x.Digest))
+			}
+		}
+		if st := l.State(); root.Root() != st.Root || root.Size() != st.Size || !slices.Equal(sets, []uint64{5, 7}) {
+			t.Errorf("%d leaves, root %s, sets %v; want %d, %s", root.Size(), root.Root(), sets, st.Size, st.Root)
+		}
+		nodes, err := l.Nodes(0, 9)
+		must(t, err)
+		one, err := l.Nodes(1, 1)
+		must(t, err)
+		if len(nodes) != 2 || string(nodes[0]) != "first" || len(one) != 1 || string(one[0]) != "second" {
+			t.Errorf("statements %q, %q", nodes, one)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -62,37 +63,49 @@ type Message struct {
 // ErrTooMany.
 func (c *Client) Transactions(ctx context.Context, acc Account, sinceLT uint64) ([]Transaction, error) {
 	var list []Transaction
-	lt, hash := acc.LastTxLT, acc.LastTxHash
-	for lt > sinceLT {
-		if len(list) > MaxTransactions {
-			return nil, fmt.Errorf("%w: account %s has more than %d since %d", ErrTooMany, acc.Address, MaxTransactions, sinceLT)
-		}
-		query := ton.GetTransactions{Limit: perQuery, AccID: ptr(accountID(acc.Address)), LT: int64(lt), TxHash: hash[:]}
-		var page []Transaction
-		err := c.each(ctx, func(s *server) error {
-			answer, err := ask[ton.TransactionList](ctx, s, query)
-			if err != nil {
-				return err
-			}
-			page, err = guarded(func() ([]Transaction, error) {
-				return checkTransactions(acc.Address, lt, hash, answer.Transactions)
-			})
-			return err
-		})
+	for tx, err := range c.History(ctx, acc, sinceLT) {
 		if err != nil {
 			return nil, err
 		}
-		for _, tx := range page {
-			if tx.LT <= sinceLT {
-				lt = 0
-				break
-			}
-			list = append(list, tx)
-			lt, hash = tx.prevLT, tx.prevHash
+		if list = append(list, tx); len(list) > MaxTransactions {
+			return nil, fmt.Errorf("%w: account %s has more than %d since %d", ErrTooMany, acc.Address, MaxTransactions, sinceLT)
 		}
 	}
 	slices.Reverse(list)
 	return list, nil
+}
+
+// History yields the transactions of Transactions, newest first and however
+// many they are, with one page of them in memory. An error is the last thing it
+// yields.
+func (c *Client) History(ctx context.Context, acc Account, sinceLT uint64) iter.Seq2[Transaction, error] {
+	return func(yield func(Transaction, error) bool) {
+		lt, hash := acc.LastTxLT, acc.LastTxHash
+		for lt > sinceLT {
+			query := ton.GetTransactions{Limit: perQuery, AccID: ptr(accountID(acc.Address)), LT: int64(lt), TxHash: hash[:]}
+			var page []Transaction
+			err := c.each(ctx, func(s *server) error {
+				answer, err := ask[ton.TransactionList](ctx, s, query)
+				if err != nil {
+					return err
+				}
+				page, err = guarded(func() ([]Transaction, error) {
+					return checkTransactions(acc.Address, lt, hash, answer.Transactions)
+				})
+				return err
+			})
+			if err != nil {
+				yield(Transaction{}, err)
+				return
+			}
+			for _, tx := range page {
+				if tx.LT <= sinceLT || !yield(tx, nil) {
+					return
+				}
+				lt, hash = tx.prevLT, tx.prevHash
+			}
+		}
+	}
 }
 
 func ptr[T any](v T) *T { return &v }
