@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cocoon-network/cocoon/internal/audit"
+	"github.com/cocoon-network/cocoon/internal/money/coins"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/node"
 	"github.com/cocoon-network/cocoon/receipt"
 )
@@ -33,7 +35,11 @@ func (a *app) receiptCommand() *cobra.Command {
 		}
 	}
 	list := a.jsonFlag(&cobra.Command{
-		Use: "list", Short: "The newest receipts this network's client keeps", Example: "  cocoon receipt list",
+		Use: "list", Short: "The newest receipts this network's client keeps", Example: "  cocoon receipt list\n  cocoon receipt list --json | jq -r '.[].request_id'",
+		Long: `Lists up to 1,000 receipts, newest first. RECEIVED is this machine's clock, in
+UTC; TOKENS are adjusted tokens, as they are charged; EPOCH is the one the proxy
+promised to have the receipt in. The other commands take the beginning of a REQUEST,
+8 digits or more.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all, err := a.receipts(cmd.Context(), "")
 			if err != nil {
@@ -42,18 +48,30 @@ func (a *app) receiptCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(all)
 			}
+			if len(all) == 0 {
+				fmt.Fprintln(a.env.Stdout, "no receipt yet: each charged request leaves one")
+				return nil
+			}
+			if all[0].Simulated {
+				fmt.Fprintln(a.env.Stdout, "SIMULATED network: no hardware stands behind these receipts")
+			}
 			w := tabwriter.NewWriter(a.env.Stdout, 0, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "REQUEST\tRECEIVED\tSEALED\tTOKENS\tCOUNTER\tEPOCH")
+			fmt.Fprintln(w, "REQUEST\tRECEIVED\tMODEL\tSEALED\tEND\tTOKENS\tCOST\tPROXY CONTRACT\tEPOCH")
 			for _, k := range all {
 				p, err := proxyPart(k)
 				if err != nil {
 					return err
 				}
-				note := ""
-				if k.Simulated {
-					note = "  SIMULATED"
+				model, end := "(no part of the worker)", "-"
+				if wp := workerPart(k); wp != nil {
+					model, end = wp.Model.Base(), wp.End.String()
 				}
-				fmt.Fprintf(w, "%s\t%s\t%t\t%d\t%d\t%d%s\n", k.RequestID, k.Received.Format(time.DateTime), k.Sealed, p.Tokens(), p.After, p.Epoch, note)
+				sealed := "no"
+				if k.Sealed {
+					sealed = "yes"
+				}
+				cost := pricing.Amount(p.Tokens(), coins.Nano(p.Price.PerToken))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%d\n", short(k.RequestID.String()), k.Received.Format(time.DateTime), short40(model), sealed, end, p.Tokens(), cost, p.Contract, p.Epoch)
 			}
 			return w.Flush()
 		},
@@ -145,6 +163,19 @@ func proxyPart(k audit.Kept) (*receipt.ProxyPart, error) {
 	return receipt.ParseProxy(s.Part)
 }
 
+// workerPart is what the worker says of a receipt; nil where it gave no part.
+func workerPart(k audit.Kept) *receipt.WorkerPart {
+	s, err := receipt.ParseSigned(k.Worker)
+	if err != nil {
+		return nil
+	}
+	p, err := receipt.ParseWorker(s.Part)
+	if err != nil {
+		return nil
+	}
+	return p
+}
+
 // printReceipt prints what was checked; a failed check is the error.
 func (a *app) printReceipt(card *node.Scorecard) error {
 	var err error
@@ -161,39 +192,48 @@ func (a *app) printReceipt(card *node.Scorecard) error {
 
 func (a *app) auditCommand() *cobra.Command {
 	var config string
+	var most int
 	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "audit [PROXY]",
 		Short: "Hold a proxy's log of receipts against the chain",
-		Long: `Follows a proxy's log: the head that is anchored on chain, proven; that every
-epoch continues the one before; that clients were charged what workers were
-credited; that promises were kept; that no set of workers has two versions.
+		Long: `Reads a proxy's log and holds it against the chain: every head that was anchored,
+proven by transactions; that each epoch continues the one before, and came when it
+was promised; that clients were charged what workers were credited, and not more
+was settled on chain; that every set of workers was signed by the proxy, none has
+the version of another, and all leaves together give the anchored root.
 
 PROXY is the name of a proxy of the network in --dir ("proxy" is the first one,
-and what is meant without a name), or the status address of any other.
+and what is meant without a name), or the address, contract or contract key of any
+proxy that the client in --dir is connected to, which is then asked through that
+client, or a proxy's own status address.
 
-The exit status is 1 if anything disagrees.`,
-		Example: "  cocoon audit\n  cocoon audit proxy\n  cocoon audit http://127.0.0.1:11000 --config client.toml --json",
-		Args:    cobra.MaximumNArgs(1),
+What disagrees is printed with --json beside its proofs: the anchor's state, proven
+from the zero state, and the pages of the log that show it. The exit status is 1 if
+anything disagrees.`,
+		Example: "  cocoon audit\n  cocoon audit proxy-2\n  cocoon audit 192.0.2.1:11001 --most 1000000\n  cocoon audit http://127.0.0.1:11000 --config client.toml --json",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError{errors.New("name one proxy")}
+			}
+			if most < 1 {
+				return usageError{errors.New("--most is a number of at least 1")}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, state, err := a.verifyNetwork(config)
 			if err != nil {
 				return err
 			}
-			proxy := "proxy"
-			if len(args) == 1 {
-				proxy = args[0]
+			log, target, err := node.AuditTarget(cmd.Context(), state, strings.Join(args, ""))
+			if err != nil {
+				return usageError{err}
 			}
-			if !strings.Contains(proxy, "://") {
-				if state == nil {
-					return usageError{errors.New("name the proxy's status address, http://host:port, or a running network with --dir")}
-				}
-				if proxy, err = node.ProxyStatus(state, proxy); err != nil {
-					return err
-				}
+			cfg := node.AuditConfig{Config: c, Log: log, Target: target, Most: most, Progress: a.reading(), Logger: slog.New(slog.DiscardHandler)}
+			if state != nil {
+				cfg.Own = node.OwnLogs(cmd.Context(), state)
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), verifyLimit)
-			defer cancel()
-			card, err := node.Audit(ctx, c, proxy, slog.New(slog.DiscardHandler))
+			card, err := node.Audit(cmd.Context(), cfg)
 			if err != nil {
 				return err
 			}
@@ -201,5 +241,25 @@ The exit status is 1 if anything disagrees.`,
 		},
 	})
 	cmd.Flags().StringVar(&config, "config", "", "a client's configuration file, for a network that does not run here")
+	cmd.Flags().IntVar(&most, "most", node.DefaultMost, "how many transactions of an account, epochs and leaves are read at most; what is beyond is shown as not checked")
 	return cmd
+}
+
+// readingEvery is how often people hear how far something is.
+const readingEvery = 2 * time.Second
+
+// reading tells people, on the error stream, how far a long reading is.
+func (a *app) reading() func(what string, done, of int) {
+	last := time.Now()
+	return func(what string, done, of int) {
+		if time.Since(last) < readingEvery {
+			return
+		}
+		last = time.Now()
+		if of > 0 {
+			fmt.Fprintf(a.env.Stderr, "cocoon: reading %s: %d of %d\n", what, done, of)
+		} else {
+			fmt.Fprintf(a.env.Stderr, "cocoon: reading %s: %d\n", what, done)
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/internal/money/coins"
 	"github.com/cocoon-network/cocoon/internal/node"
+	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/client"
 	"github.com/cocoon-network/cocoon/internal/role/proxy"
 	"github.com/cocoon-network/cocoon/internal/role/worker"
@@ -33,8 +34,12 @@ type childReport struct {
 	node.Child
 	Alive bool   `json:"alive"`
 	Error string `json:"error,omitempty"`
-	// Suspended are the proxies that a client stopped using over money.
+	// Suspended are the proxies that a client or a worker has stopped using.
 	Suspended []client.Suspension `json:"suspended_proxies,omitempty"`
+	// LogFaults are what is wrong with proxies' audit logs now, Logs what they
+	// proved last: to this process, of its own balance.
+	LogFaults []role.LogFault `json:"log_faults,omitempty"`
+	Logs      []role.LogSeen  `json:"logs,omitempty"`
 
 	client *client.Stats
 	proxy  *proxy.Stats
@@ -70,6 +75,7 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 	for _, c := range s.Children {
 		cr := childReport{Child: c}
 		var into any
+		var logs node.WorkerLogs
 		switch c.Role {
 		case "client":
 			cr.client = &client.Stats{}
@@ -86,7 +92,10 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 			continue
 		default:
 			cr.worker = &worker.Stats{}
-			into = cr.worker
+			into = &struct {
+				*worker.Stats
+				*node.WorkerLogs
+			}{cr.worker, &logs}
 		}
 		if err := fetchStats(ctx, c.Status, into); err != nil {
 			cr.Error = err.Error()
@@ -94,8 +103,9 @@ func readStatus(ctx context.Context, s *node.State) (*statusReport, error) {
 			cr.Alive = true
 		}
 		if cr.client != nil {
-			cr.Suspended = cr.client.Suspended
+			logs = node.WorkerLogs{Suspended: cr.client.Suspended, LogFaults: cr.client.LogFaults, Logs: cr.client.Logs}
 		}
+		cr.Suspended, cr.LogFaults, cr.Logs = logs.Suspended, logs.LogFaults, logs.Logs
 		r.Children = append(r.Children, cr)
 	}
 	r.count(ctx)
@@ -175,9 +185,6 @@ func (r *statusReport) print(out io.Writer) error {
 			if len(c.client.Connections) == 0 {
 				state = "no proxy connected"
 			}
-			if n := len(c.client.Suspended); n > 0 {
-				state += ", " + count(n, "proxy", "proxies") + " suspended"
-			}
 		case c.waiting != "":
 			state = "waiting: " + c.waiting
 		case c.proxy != nil:
@@ -192,6 +199,9 @@ func (r *statusReport) print(out io.Writer) error {
 				state = "no proxy connected"
 			}
 		}
+		if n := len(c.Suspended); n > 0 {
+			state += ", " + count(n, "proxy", "proxies") + " suspended"
+		}
 		if c.Alive && c.Error != "" {
 			state += ", " + c.Error
 		}
@@ -201,20 +211,35 @@ func (r *statusReport) print(out io.Writer) error {
 	if r.Incomplete {
 		fmt.Fprintf(w, "\nnot all processes tell their part: the sums above are too low\n")
 	}
+	r.printLogs(w)
 	for _, c := range r.Children {
-		if c.client != nil {
-			for _, f := range c.client.LogFaults {
-				fmt.Fprintf(w, "\nFAULT  proxy of contract key %s: %s.\n  `cocoon audit` shows its log.\n", f.ContractKey, f.Fault)
-			}
+		for _, f := range c.LogFaults {
+			fmt.Fprintf(w, "\nFAULT  %s: proxy of contract key %s: %s.\n  `cocoon audit` shows its log.\n", c.Name, f.ContractKey, f.Fault)
 		}
 		for _, p := range c.Suspended {
 			if p.Fault != "" {
-				fmt.Fprintf(w, "\nSUSPENDED  proxy %s, since %s: %s.\n  %s.\n", p.Endpoint, p.Since.Format(time.DateTime), p.Fault, p.Remedy)
+				fmt.Fprintf(w, "\nSUSPENDED  by %s: proxy %s, since %s: %s.\n  %s.\n", c.Name, p.Endpoint, p.Since.Format(time.DateTime), p.Fault, p.Remedy)
 				continue
 			}
-			fmt.Fprintf(w, "\nSUSPENDED  proxy %s, since %s: it counts %d tokens (%s) that no request of %s explains.\n  %s.\n",
-				p.Endpoint, p.Since.Format(time.DateTime), p.Unexplained, coins.Nano(p.Nano), c.Name, p.Remedy)
+			fmt.Fprintf(w, "\nSUSPENDED  by %s: proxy %s, since %s: it counts %d tokens (%s) that no request of %s explains.\n  %s.\n",
+				c.Name, p.Endpoint, p.Since.Format(time.DateTime), p.Unexplained, coins.Nano(p.Nano), c.Name, p.Remedy)
 		}
 	}
 	return w.Flush()
+}
+
+// printLogs says what clients and workers saw of proxies' audit logs: the newest
+// head that continues the ones before it, and their own leaf in its balances.
+func (r *statusReport) printLogs(w io.Writer) {
+	head := "\nLOG OF PROXY\tSEEN BY\tEPOCH\tLEAVES\tOWN BALANCE\n"
+	for _, c := range r.Children {
+		for _, l := range c.Logs {
+			own := "none yet"
+			if l.BalanceEpoch > 0 {
+				own = fmt.Sprintf("%d tokens, proven in epoch %d", l.Tokens, l.BalanceEpoch)
+			}
+			fmt.Fprintf(w, "%s%s\t%s\t%d\t%d\t%s\n", head, short(l.ContractKey), c.Name, l.Epoch, l.Size, own)
+			head = ""
+		}
+	}
 }

@@ -91,6 +91,9 @@ func printCard(out io.Writer, card *node.Scorecard) error {
 	if card.Policy == "audit" || card.Policy == "offline" { // no connection, no --policy
 		how = ""
 	}
+	if card.Policy == "audit" {
+		how = ": the log of " + card.Target
+	}
 	if card.Simulated {
 		how += "  SIMULATED: no hardware protects this network"
 	}

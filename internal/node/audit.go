@@ -1,13 +1,17 @@
 package node
 
 import (
+	"cmp"
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
-	"net/url"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +20,10 @@ import (
 	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
+	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/role/client"
+	"github.com/cocoon-network/cocoon/internal/tee/statement"
+	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 	"github.com/cocoon-network/cocoon/receipt"
 )
@@ -29,28 +37,183 @@ type head struct {
 	Simulated   bool           `json:"simulated"`
 }
 
-// ProxyStatus is the status address of a proxy of a network here, by its name
-// in `cocoon status`; "proxy" is the first one.
-func ProxyStatus(s *State, name string) (string, error) {
-	var have []string
-	for _, c := range s.Children {
-		if c.Role != "proxy" || c.Status == "" {
-			continue
-		}
-		if name == "proxy" || name == c.Name {
-			return c.Status, nil
-		}
-		have = append(have, c.Name)
+// AuditTarget finds where a proxy's log is shown, and what to call it. name is
+// that of a proxy of the network here in `cocoon status` ("proxy" or "": the
+// first one), a status address, or, of a proxy that a client here is connected
+// to, its address, contract or contract key: then that client asks it.
+func AuditTarget(ctx context.Context, s *State, name string) (log, target string, err error) {
+	if strings.Contains(name, "://") {
+		return strings.TrimSuffix(name, "/") + auditPath, name, nil
 	}
-	return "", fmt.Errorf("no proxy %q of this network shows its log; those that do: %q", name, have)
+	var have []string
+	if s != nil {
+		for _, c := range s.Children {
+			if c.Role != "proxy" || c.Status == "" {
+				continue
+			}
+			if name == "" || name == "proxy" || name == c.Name {
+				return c.Status + auditPath, c.Name, nil
+			}
+			have = append(have, c.Name)
+		}
+		for _, c := range s.Children {
+			if c.Role != "client" || c.Status == "" {
+				continue
+			}
+			var st client.Stats
+			if err := getJSON(ctx, c.Status+"/jsonstats", &st); err != nil {
+				return "", "", fmt.Errorf("%s does not say which proxies it is connected to: %w", c.Name, err)
+			}
+			for _, p := range st.Connections {
+				if isProxy(p, name) {
+					return c.Status + auditPath + p.ContractKey + "/", fmt.Sprintf("%s, through %s", p.Address, c.Name), nil
+				}
+				have = append(have, p.Address)
+			}
+		}
+	}
+	if host, port, err := net.SplitHostPort(name); err == nil && host != "" && port != "" {
+		return "http://" + name + auditPath, name, nil // a status address without its scheme
+	}
+	if s == nil {
+		return "", "", errors.New("name the proxy's status address, host:port, or a running network with --dir")
+	}
+	return "", "", fmt.Errorf("no proxy %q shows its log to this network; those that do: %s", name, strings.Join(have, ", "))
 }
 
-// Audit follows a proxy's log at its status address and holds it against the
-// chain: its newest anchored head, the growth from each epoch to the next, the
-// totals of clients and workers, promises, and sets of workers.
-func Audit(ctx context.Context, c *Config, proxy string, log *slog.Logger) (*Scorecard, error) {
-	s := &Scorecard{Target: proxy, Policy: "audit", Verdict: "agrees", Factors: []VerifiedFactor{}}
-	ch, err := openChain(ctx, c, log)
+// isProxy reports whether a name is that of a connected proxy: its address, its
+// contract in any form, or its contract key, of which 8 digits are enough.
+func isProxy(p client.ConnectionStat, name string) bool {
+	if a, err := cocoon.ParseAddress(name); err == nil {
+		own, err := cocoon.ParseAddress(p.Contract)
+		return err == nil && own == a
+	}
+	return name == p.Address || len(name) >= 8 && strings.HasPrefix(p.ContractKey, strings.ToLower(name))
+}
+
+// OwnLog is what a process of this machine saw of proxies' logs.
+type OwnLog struct {
+	Name   string
+	Seen   []role.LogSeen
+	Faults []role.LogFault
+}
+
+// OwnLogs asks the clients and workers of a network here.
+func OwnLogs(ctx context.Context, s *State) []OwnLog {
+	var out []OwnLog
+	for _, c := range s.Children {
+		if c.Role != "client" && c.Role != "worker" || c.Status == "" {
+			continue
+		}
+		var st struct {
+			Seen   []role.LogSeen  `json:"logs"`
+			Faults []role.LogFault `json:"log_faults"`
+		}
+		if err := getJSON(ctx, c.Status+"/jsonstats", &st); err == nil {
+			out = append(out, OwnLog{c.Name, st.Seen, st.Faults})
+		}
+	}
+	return out
+}
+
+// own adds what parties here found in their own leaves, which the proxy shows to
+// nobody else.
+func (a *auditor) own(all []OwnLog) {
+	key := a.key.String()
+	for _, o := range all {
+		if i := slices.IndexFunc(o.Faults, func(f role.LogFault) bool { return f.ContractKey == key }); i >= 0 {
+			a.fail(againstAnchor, "own balance", fmt.Errorf("%s found: %s", o.Name, o.Faults[i].Fault))
+			continue
+		}
+		for _, s := range o.Seen {
+			if s.ContractKey == key && s.BalanceEpoch > 0 {
+				a.pass(againstAnchor, "own balance", "%s proved its leaf: %d tokens in epoch %d", o.Name, s.Tokens, s.BalanceEpoch)
+			}
+		}
+	}
+}
+
+// DefaultMost bounds an audit that names no other bound.
+const DefaultMost = 100_000
+
+// AuditConfig says what is audited, and how far.
+type AuditConfig struct {
+	Config *Config // of a client of the network
+	Log    string  // where the log's pages are, from AuditTarget
+	Target string  // what to call it; "" = Log
+	// Most bounds what is read of anything that grows: transactions of an
+	// account, epochs, leaves; 0 = DefaultMost. Older transactions and epochs, and
+	// logs with more leaves, are then not checked, and the card says so.
+	Most int
+	// Progress hears what is being read, and how much of it was; may be nil.
+	Progress func(what string, done, of int)
+	// Own are the balances that processes of this machine had proven to them.
+	Own    []OwnLog
+	Logger *slog.Logger
+}
+
+// auditor reads one log and holds it against the chain. It keeps what the check
+// at hand read last, for the proof of a disagreement.
+type auditor struct {
+	*Scorecard
+	get      func(page string, into any) error
+	most     int
+	progress func(what string, done, of int)
+	stored   bindings.AnchorStorage // on chain
+	key      receipt.Hash           // contract key
+	network  receipt.Hash
+
+	pages []shownPage // of the check at hand
+	bytes int
+}
+
+// shownPage is what the proxy showed.
+type shownPage struct {
+	Page string          `json:"page"`
+	JSON json.RawMessage `json:"json"`
+}
+
+// What is kept of a check: the pages read last.
+const (
+	keptPages     = 32
+	keptPageBytes = 8 << 20
+)
+
+func (a *auditor) keep(page string, raw json.RawMessage) {
+	a.pages, a.bytes = append(a.pages, shownPage{page, raw}), a.bytes+len(raw)
+	for len(a.pages) > 1 && (len(a.pages) > keptPages || a.bytes > keptPageBytes) {
+		a.bytes -= len(a.pages[0].JSON)
+		a.pages = a.pages[1:]
+	}
+}
+
+// check runs one check. What it read last is kept if it fails.
+func (a *auditor) check(do func()) {
+	a.pages, a.bytes = nil, 0
+	from := len(a.Factors)
+	do()
+	for _, f := range a.Factors[from:] {
+		if f.Enforced && f.Result == attest.Fail {
+			a.prove("pages of "+f.Name, a.pages)
+		}
+	}
+}
+
+// prove keeps what a disagreement is shown by.
+func (a *auditor) prove(name string, what any) {
+	if a.Proofs == nil {
+		a.Proofs = map[string]any{}
+	}
+	a.Proofs[name] = what
+}
+
+// Audit follows a proxy's log and holds it against the chain: every anchored
+// head, the growth from each epoch to the next, promises, the totals of clients
+// and workers, what was settled, every leaf, and the sets of workers with their
+// signatures. It reads in pages, and keeps none of what it has checked.
+func Audit(ctx context.Context, cfg AuditConfig) (*Scorecard, error) {
+	s := &Scorecard{Target: cmp.Or(cfg.Target, cfg.Log), Policy: "audit", Verdict: "agrees", Level: wire.Level1, Factors: []VerifiedFactor{}}
+	ch, err := openChain(ctx, cfg.Config, cfg.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -58,142 +221,240 @@ func Audit(ctx context.Context, c *Config, proxy string, log *slog.Logger) (*Sco
 	if !ch.real() {
 		return nil, errNoChain
 	}
-	if c.Measured.Accepts(attest.Simulated) {
+	if cfg.Config.Measured.Accepts(attest.Simulated) {
 		s.Simulated = true
 		s.skip(againstConfig, "hardware", "SIMULATED network")
 	}
-	seen := map[string]json.RawMessage{}
-	get := func(what string, into any) error {
+	a := &auditor{Scorecard: s, most: cmp.Or(cfg.Most, DefaultMost), progress: cfg.Progress, network: ch.networkID()}
+	if a.progress == nil {
+		a.progress = func(string, int, int) {}
+	}
+	a.get = func(page string, into any) error {
 		var raw json.RawMessage
-		if err := getJSON(ctx, strings.TrimSuffix(proxy, "/")+auditPath+what, &raw); err != nil {
+		if err := getJSON(ctx, cfg.Log+page, &raw); err != nil {
 			return err
 		}
-		seen[what] = raw
+		a.keep(page, raw)
 		return json.Unmarshal(raw, into)
 	}
+	// What a log prepared is in it before it is on chain: read in this order, the
+	// log can only be ahead.
 	var h head
-	if err := get("head", &h); err != nil {
+	if err := a.get("head", &h); err != nil {
 		return nil, err
 	}
+	a.key = h.ContractKey
 	address, err := audit.AnchorAddress(audit.LogConfig{NetworkID: ch.networkID(), ContractKey: h.ContractKey})
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case h.NetworkID != ch.networkID() || h.Anchor != address:
-		s.fail(againstChain, "anchor", errors.New("the log is of another network, or names another anchor than its key's"))
-		s.Verdict = "disagrees"
-		return s, nil
 	}
-	var epochs []audit.Epoch
-	for {
-		var page []audit.Epoch
-		if err := get(fmt.Sprintf("epochs?first=%d", len(epochs)+1), &page); err != nil {
-			return nil, err
-		}
-		if len(page) == 0 || len(epochs) > 1<<20 {
-			break
-		}
-		epochs = append(epochs, page...)
-	}
-	// The chain is read after the log, so it can only be ahead of what was shown.
 	acc, err := ch.client.Account(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	var stored bindings.AnchorStorage
 	if acc.Deployed() {
-		if stored, err = bindings.ParseAnchorStorage(acc.Data); err != nil {
+		if a.stored, err = bindings.ParseAnchorStorage(acc.Data); err != nil {
 			return nil, err
 		}
 	}
-	s.auditAnchor(stored, epochs, acc.Block.Seqno)
-	if acc.Deployed() {
-		all, err := ch.client.Transactions(ctx, acc, 0)
-		s.auditHistory(all, err, h.ContractKey, stored.Epoch, epochs)
-	}
-	s.auditPromises(stored, epochs, acc.Block.Time)
-	s.auditGrowth(epochs, h.Log, get)
-	s.auditTotals(stored, get)
-	if t, ok := totalsOf(stored, get); ok {
-		for i, c := range t.Clients {
-			sum, err := settledAt(ctx, ch.client, c.Contract)
-			s.auditSettled(c.Contract, sum, err, c.Sum.Sum, t.Workers[i].Sum.Sum)
+	a.check(func() {
+		if h.NetworkID != ch.networkID() || h.Anchor != address {
+			a.fail(againstChain, "anchor", errors.New("the log is of another network, or names another anchor than its key's"))
+			return
 		}
+		if err = a.get("head", &h); err == nil && h.ContractKey != a.key {
+			a.fail(againstChain, "anchor", errors.New("the log changed its contract key while it was read"))
+		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	s.auditSets(stored, get)
+	if s.Failed() == nil {
+		a.all(ctx, ch, acc, h.Log)
+		a.own(cfg.Own)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if s.Failed() != nil {
 		s.Verdict = "disagrees"
 		// Whoever reads this need believe neither us nor the proxy.
 		e, err := ch.client.Evidence(ctx, nil, address)
 		if err != nil {
-			log.Warn("the proof of the anchor could not be kept", "err", err)
+			cfg.Logger.Warn("the proof of the anchor could not be kept", "err", err)
+		} else {
+			a.prove("chain", e)
 		}
-		s.Proofs = map[string]any{"chain": e, "log": seen}
 	}
 	return s, nil
 }
 
-// auditHistory holds every epoch that was ever anchored, signed by the contract
-// key and proven by the chain of the account's transactions, against what the
-// proxy shows.
-func (s *Scorecard) auditHistory(all []access.Transaction, err error, key receipt.Hash, newest uint32, epochs []audit.Epoch) {
-	if errors.Is(err, access.ErrTooMany) {
-		s.skip(againstChain, "anchors", fmt.Sprintf("the anchor has more than %d transactions: its newest state was held against the log, and each epoch against the next", access.MaxTransactions))
+// all makes the checks. acc is the anchor, now is the log's head, read after it.
+func (a *auditor) all(ctx context.Context, ch *chain, acc access.Account, now audit.State) {
+	// Totals first: the log keeps those of its newest two epochs.
+	var totals audit.Totals
+	a.check(func() { totals = a.totals() })
+	var epochs []audit.Epoch
+	a.check(func() {
+		epochs = a.epochs(now.Epoch.Number)
+		if a.Failed() == nil {
+			a.anchor(epochs, now.Epoch.Number, acc.Block.Seqno)
+		}
+	})
+	if a.Failed() != nil {
 		return
 	}
-	if err != nil {
-		s.skip(againstChain, "anchors", err.Error())
-		return
+	var came map[uint32]time.Time
+	if acc.Deployed() {
+		a.check(func() { came = a.history(ch.client.History(ctx, acc, 0), epochs) })
 	}
-	next := uint32(1)
-	for _, tx := range all {
+	a.check(func() { a.promises(epochs, came, acc.Block.Time) })
+	a.check(func() { a.growth(epochs, now) })
+	for i, c := range totals.Clients {
+		a.check(func() {
+			settled, err := a.settledAt(ctx, ch.client, c.Contract)
+			a.settled(c.Contract, settled, err, c.Sum.Sum, totals.Workers[i].Sum.Sum)
+		})
+	}
+	var sets []uint64
+	whole := false
+	a.check(func() { sets, whole = a.sets() })
+	if whole {
+		a.check(func() { a.leaves(sets) })
+	} else if a.Failed() == nil {
+		a.skip(againstAnchor, "leaves", "not all sets of workers were read (--most)")
+	}
+}
+
+// epochs returns the shown epochs up to the newest, at most the newest ones of
+// the bound, numbered one after another.
+func (a *auditor) epochs(newest uint32) []audit.Epoch {
+	first := uint32(1)
+	if int(newest) > a.most {
+		first = newest - uint32(a.most) + 1
+	}
+	out := []audit.Epoch{}
+	for next := first; next <= newest; {
+		var page []audit.Epoch
+		err := a.get(fmt.Sprintf("epochs?first=%d", next), &page)
+		if err == nil && len(page) == 0 {
+			err = fmt.Errorf("epoch %d is not shown, though the log names epoch %d as its newest", next, newest)
+		}
+		if err != nil {
+			a.fail(againstChain, "anchor", err)
+			return nil
+		}
+		for _, e := range page {
+			if next > newest {
+				break // prepared since
+			}
+			if e.Number != next {
+				a.fail(againstChain, "anchor", fmt.Errorf("epoch %d is shown where epoch %d belongs", e.Number, next))
+				return nil
+			}
+			out, next = append(out, e), next+1
+		}
+		a.progress("epochs", len(out), int(newest-first)+1)
+	}
+	return out
+}
+
+// epochOf returns a shown epoch, nil if it is not among them.
+func epochOf(epochs []audit.Epoch, number uint32) *audit.Epoch {
+	if len(epochs) == 0 || number < epochs[0].Number || number-epochs[0].Number >= uint32(len(epochs)) {
+		return nil
+	}
+	return &epochs[number-epochs[0].Number]
+}
+
+// history holds every epoch that was ever anchored, signed by the contract key
+// and proven by the chain of the account's transactions, against what the proxy
+// shows; newest first, up to the bound. It returns when each came.
+func (a *auditor) history(all iter.Seq2[access.Transaction, error], epochs []audit.Epoch) map[uint32]time.Time {
+	came := map[uint32]time.Time{}
+	next, read := a.stored.Epoch, 0
+	partly := func(why string) map[uint32]time.Time {
+		if next < a.stored.Epoch {
+			a.pass(againstChain, "anchors", "the newest %d, by the proven transactions of the anchor", a.stored.Epoch-next)
+		}
+		a.skip(againstChain, "older anchors", fmt.Sprintf("epochs 1 to %d: %s", next, why))
+		return came
+	}
+	for tx, err := range all {
+		if err != nil {
+			return partly(err.Error())
+		}
+		if read == a.most {
+			return partly(fmt.Sprintf("more than %d transactions lie behind them (--most)", a.most))
+		}
+		if read++; read%100 == 0 {
+			a.progress("transactions of the anchor", read, 0)
+		}
 		if !tx.Success || tx.In == nil {
 			continue
 		}
-		step, err := bindings.ParseAnchor(tx.In.Body, key)
+		step, err := bindings.ParseAnchor(tx.In.Body, a.key)
 		if err != nil {
 			continue // the contract took no step for it
 		}
-		if step.Epoch != next {
-			s.fail(againstChain, "anchors", fmt.Errorf("epoch %d was anchored where epoch %d belongs", step.Epoch, next))
-			return
+		if step.Epoch != next || next == 0 {
+			a.fail(againstChain, "anchors", fmt.Errorf("epoch %d was anchored where epoch %d belongs", step.Epoch, next))
+			return came
 		}
-		next++
-		if int(step.Epoch) > len(epochs) {
-			continue // auditAnchor says so, or it came after we asked
+		e := epochOf(epochs, step.Epoch)
+		if e == nil {
+			return partly(fmt.Sprintf("more than the %d epochs that were read (--most)", len(epochs)))
 		}
-		e := epochs[step.Epoch-1]
-		if e.Number != step.Epoch || e.Size != step.Size || e.Previous != step.PreviousLog || (bindings.AnchorRoots{Log: e.Log, Clients: e.Clients, Workers: e.Workers}) != step.Roots {
-			s.fail(againstChain, "anchors", fmt.Errorf("forked log: epoch %d was anchored with %d leaves and root %x…, the proxy shows %d and %x…", step.Epoch, step.Size, step.Roots.Log[:4], e.Size, e.Log[:4]))
-			return
+		if e.Size != step.Size || e.Previous != step.PreviousLog || (bindings.AnchorRoots{Log: e.Log, Clients: e.Clients, Workers: e.Workers}) != step.Roots {
+			a.fail(againstChain, "anchors", fmt.Errorf("forked log: epoch %d was anchored with %d leaves and root %x…, the proxy shows %d and %x…", step.Epoch, step.Size, step.Roots.Log[:4], e.Size, e.Log[:4]))
+			return came
 		}
+		came[step.Epoch] = tx.Time
+		next--
 	}
-	if next-1 != newest {
-		s.fail(againstChain, "anchors", fmt.Errorf("%d epochs were anchored by transactions, the contract is at %d", next-1, newest))
-		return
+	if next != 0 {
+		a.fail(againstChain, "anchors", fmt.Errorf("the contract is at epoch %d, and no transaction anchored epoch %d", a.stored.Epoch, next))
+		return came
 	}
-	s.pass(againstChain, "anchors", "all %d since the first, by the proven transactions of the anchor", newest)
+	a.pass(againstChain, "anchors", "all %d since the first, by the proven transactions of the anchor", a.stored.Epoch)
+	return came
 }
 
 // settled is what a proxy contract's clients were charged and its workers paid
 // on chain, in tokens: up to now, and so long ago that receipts must be anchored.
 type settled struct{ charged, paid, oldCharged, oldPaid uint64 }
 
+// errMore says that an account has more transactions than were to be read.
+var errMore = errors.New("its older transactions were not read (--most)")
+
 // settledAt adds up what a proxy contract was told by its client and worker
-// contracts, which it takes requests of alone, in its proven transactions.
-func settledAt(ctx context.Context, c *access.Client, contract cocoon.Address) (settled, error) {
+// contracts, which it takes requests of alone, in its proven transactions,
+// newest first. With errMore, parties that settled nothing for long are missing:
+// the sums are at least what is returned.
+func (a *auditor) settledAt(ctx context.Context, c *access.Client, contract cocoon.Address) (settled, error) {
 	acc, err := c.Account(ctx, contract)
 	if err != nil {
 		return settled{}, err
 	}
-	all, err := c.Transactions(ctx, acc, 0)
-	return settledBy(all, acc.Block.Time.Add(-receipt.MaxPromise)), err
+	return a.settledBy(c.History(ctx, acc, 0), acc.Block.Time.Add(-receipt.MaxPromise))
 }
 
-func settledBy(all []access.Transaction, old time.Time) (out settled) {
+func (a *auditor) settledBy(all iter.Seq2[access.Transaction, error], old time.Time) (out settled, err error) {
 	type counter struct{ now, old uint64 }
 	clients, workers := map[cocoon.Address]counter{}, map[cocoon.Address]counter{}
-	for _, tx := range all {
+	read := 0
+	for tx, failure := range all {
+		if failure != nil {
+			err = failure
+			break
+		}
+		if read == a.most {
+			err = errMore
+			break
+		}
+		if read++; read%100 == 0 {
+			a.progress("transactions of the proxy contract", read, 0)
+		}
 		if !tx.Success || tx.In == nil || tx.In.External {
 			continue
 		}
@@ -222,69 +483,82 @@ func settledBy(all []access.Transaction, old time.Time) (out settled) {
 	for _, c := range workers {
 		out.paid, out.oldPaid = out.paid+c.now, out.oldPaid+c.old
 	}
-	return out
+	return out, err
 }
 
-// auditSettled holds what was settled on chain against the anchored totals.
-func (s *Scorecard) auditSettled(contract cocoon.Address, sum settled, err error, clients, workers uint64) {
+// settled holds what was settled on chain against the anchored totals. What is
+// above them disagrees even if not all was read.
+func (a *auditor) settled(contract cocoon.Address, sum settled, err error, clients, workers uint64) {
 	switch {
-	case err != nil:
-		s.skip(againstChain, "settled", fmt.Sprintf("proxy contract %s: %v", contract, err))
 	case sum.oldCharged > clients:
-		s.fail(againstChain, "settled", fmt.Errorf("proxy contract %s: %d tokens were charged on chain more than %v ago, its anchored receipts come to %d", contract, sum.oldCharged, receipt.MaxPromise, clients))
+		a.fail(againstChain, "settled", fmt.Errorf("proxy contract %s: %d tokens were charged on chain more than %v ago, its anchored receipts come to %d", contract, sum.oldCharged, receipt.MaxPromise, clients))
 	case sum.oldPaid > workers:
-		s.fail(againstChain, "settled", fmt.Errorf("proxy contract %s: %d tokens were paid out on chain more than %v ago, its anchored receipts come to %d", contract, sum.oldPaid, receipt.MaxPromise, workers))
+		a.fail(againstChain, "settled", fmt.Errorf("proxy contract %s: %d tokens were paid out on chain more than %v ago, its anchored receipts come to %d", contract, sum.oldPaid, receipt.MaxPromise, workers))
+	case err != nil:
+		a.skip(againstChain, "settled", fmt.Sprintf("proxy contract %s: %v; at least %d tokens charged and %d paid out on chain, of %d and %d", contract, err, sum.charged, sum.paid, clients, workers))
 	case sum.charged > clients || sum.paid > workers:
-		s.skip(againstChain, "settled", fmt.Sprintf("proxy contract %s: %d tokens charged and %d paid out on chain, of %d and %d: receipts of the last %v may not be anchored yet, look again then", contract, sum.charged, sum.paid, clients, workers, receipt.MaxPromise))
+		a.skip(againstChain, "settled", fmt.Sprintf("proxy contract %s: %d tokens charged and %d paid out on chain, of %d and %d: receipts of the last %v may not be anchored yet, look again then", contract, sum.charged, sum.paid, clients, workers, receipt.MaxPromise))
 	default:
-		s.pass(againstChain, "settled", "proxy contract %s: %d tokens charged and %d paid out on chain, of %d and %d", contract, sum.charged, sum.paid, clients, workers)
+		a.pass(againstChain, "settled", "proxy contract %s: %d tokens charged and %d paid out on chain, of %d and %d", contract, sum.charged, sum.paid, clients, workers)
 	}
 }
 
-// totalsOf returns the anchored totals, if they are those of the anchor and of
-// the same contracts on both sides.
-func totalsOf(stored bindings.AnchorStorage, get func(string, any) error) (t audit.Totals, ok bool) {
-	if stored.Epoch == 0 || get(fmt.Sprintf("totals?epoch=%d", stored.Epoch), &t) != nil {
-		return t, false
-	}
-	clients, err := receipt.BalancesRoot(t.Clients)
-	workers, err2 := receipt.BalancesRoot(t.Workers)
-	return t, errors.Join(err, err2) == nil && clients == stored.Roots.Clients && workers == stored.Roots.Workers && len(t.Clients) == len(t.Workers)
-}
-
-func (s *Scorecard) auditAnchor(stored bindings.AnchorStorage, epochs []audit.Epoch, seqno uint32) {
+// anchor holds the shown epochs against the contract's state.
+func (a *auditor) anchor(epochs []audit.Epoch, newest uint32, seqno uint32) {
+	stored := a.stored
 	if stored.Epoch == 0 {
-		s.skip(againstChain, "anchor", "nothing is anchored yet")
+		a.skip(againstChain, "anchor", "nothing is anchored yet")
 		return
 	}
-	if int(stored.Epoch) > len(epochs) {
-		s.fail(againstChain, "anchor", fmt.Errorf("epoch %d is on chain, the proxy shows %d", stored.Epoch, len(epochs)))
+	e := epochOf(epochs, stored.Epoch)
+	if e == nil {
+		a.fail(againstChain, "anchor", fmt.Errorf("epoch %d is on chain, the proxy shows %d", stored.Epoch, newest))
 		return
 	}
-	e := epochs[stored.Epoch-1]
-	if e.Number != stored.Epoch || e.Size != stored.Size || (bindings.AnchorRoots{Log: e.Log, Clients: e.Clients, Workers: e.Workers}) != stored.Roots {
-		s.fail(againstChain, "anchor", fmt.Errorf("forked log: epoch %d on chain has %d leaves and root %x…, the proxy shows %d and %x…", stored.Epoch, stored.Size, stored.Roots.Log[:4], e.Size, e.Log[:4]))
+	if e.Size != stored.Size || (bindings.AnchorRoots{Log: e.Log, Clients: e.Clients, Workers: e.Workers}) != stored.Roots {
+		a.fail(againstChain, "anchor", fmt.Errorf("forked log: epoch %d on chain has %d leaves and root %x…, the proxy shows %d and %x…", stored.Epoch, stored.Size, stored.Roots.Log[:4], e.Size, e.Log[:4]))
 		return
 	}
-	s.pass(againstChain, "anchor", "epoch %d, %d leaves, root %x…, account proven in block %d", stored.Epoch, stored.Size, stored.Roots.Log[:4], seqno)
+	a.pass(againstChain, "anchor", "epoch %d, %d leaves, root %x…, account proven in block %d", stored.Epoch, stored.Size, stored.Roots.Log[:4], seqno)
 }
 
-func (s *Scorecard) auditPromises(stored bindings.AnchorStorage, epochs []audit.Epoch, now time.Time) {
+// promises finds epochs that are late, and says which came late.
+func (a *auditor) promises(epochs []audit.Epoch, came map[uint32]time.Time, now time.Time) {
+	late, last := 0, uint32(0)
 	for _, e := range epochs {
-		if e.Number > stored.Epoch && now.Unix() > e.Until {
-			s.fail(againstChain, "promise", fmt.Errorf("epoch %d was promised until block time %d and is not on chain at %d", e.Number, e.Until, now.Unix()))
+		if e.Number > a.stored.Epoch && now.Unix() > e.Until {
+			a.fail(againstChain, "promise", fmt.Errorf("epoch %d was promised until block time %s and is not on chain at %s", e.Number, dateTime(e.Until), dateTime(now.Unix())))
 			return
 		}
+		if at, ok := came[e.Number]; ok && at.Unix() > e.Until {
+			late, last = late+1, e.Number
+		}
 	}
-	s.pass(againstChain, "promise", "no epoch is late")
+	if late > 0 {
+		a.skip(againstChain, "kept promises", fmt.Sprintf("%d epochs came after their time, epoch %d last", late, last))
+	}
+	a.pass(againstChain, "promise", "no epoch is late")
 }
 
-func (s *Scorecard) auditGrowth(epochs []audit.Epoch, now audit.State, get func(string, any) error) {
+func dateTime(unix int64) string { return time.Unix(unix, 0).UTC().Format(time.DateTime) }
+
+// growth asks for the proof that each epoch continues the one before it, and the
+// log of now the newest one.
+func (a *auditor) growth(epochs []audit.Epoch, now audit.State) {
+	if len(epochs) > 0 && epochs[0].Number > 1 {
+		a.skip(againstAnchor, "older growth", fmt.Sprintf("epochs 1 to %d were not read (--most)", epochs[0].Number))
+	}
 	last := audit.Epoch{Log: receipt.EmptyRoot()}
-	end := audit.Epoch{Number: uint32(len(epochs)) + 1, Size: now.Size, Previous: now.Epoch.Log, Log: now.Root}
-	for i, e := range append(epochs, end) {
+	for i := range len(epochs) + 1 {
+		e := audit.Epoch{Size: now.Size, Log: now.Root}
+		if i < len(epochs) {
+			if e = epochs[i]; i == 0 && e.Number > 1 {
+				last = e
+				continue
+			}
+		}
 		var proof []receipt.Hash
-		err := get(fmt.Sprintf("consistency?first=%d&second=%d", last.Size, e.Size), &proof)
+		err := a.get(fmt.Sprintf("consistency?first=%d&second=%d", last.Size, e.Size), &proof)
 		if err == nil {
 			err = receipt.VerifyConsistency(last.Size, e.Size, last.Log, e.Log, proof)
 		}
@@ -292,87 +566,238 @@ func (s *Scorecard) auditGrowth(epochs []audit.Epoch, now audit.State, get func(
 			err = receipt.ErrConsistency
 		}
 		if err != nil {
-			s.fail(againstAnchor, "growth", fmt.Errorf("from %d to %d leaves: %w", last.Size, e.Size, err))
+			a.fail(againstAnchor, "growth", fmt.Errorf("from %d to %d leaves: %w", last.Size, e.Size, err))
 			return
 		}
 		last = e
+		a.progress("growth", i, len(epochs))
 	}
-	s.pass(againstAnchor, "growth", "%d epochs and the log of now, each the continuation of the one before", len(epochs))
+	a.pass(againstAnchor, "growth", "%d epochs and the log of now, each the continuation of the one before", len(epochs))
 }
 
-func (s *Scorecard) auditTotals(stored bindings.AnchorStorage, get func(string, any) error) {
-	if stored.Epoch == 0 {
-		return
+// totals returns the anchored totals if they are those of the anchor and, for
+// each proxy contract, the same on both sides.
+func (a *auditor) totals() (t audit.Totals) {
+	if a.stored.Epoch == 0 {
+		return audit.Totals{}
 	}
-	var t audit.Totals
-	if err := get(fmt.Sprintf("totals?epoch=%d", stored.Epoch), &t); err != nil {
-		s.skip(againstChain, "totals", err.Error())
-		return
+	if err := a.get(fmt.Sprintf("totals?epoch=%d", a.stored.Epoch), &t); err != nil {
+		a.fail(againstChain, "totals", fmt.Errorf("the proxy does not show those of epoch %d: %w", a.stored.Epoch, err))
+		return audit.Totals{}
 	}
 	clients, err := receipt.BalancesRoot(t.Clients)
 	workers, err2 := receipt.BalancesRoot(t.Workers)
-	if err := errors.Join(err, err2); err != nil || clients != stored.Roots.Clients || workers != stored.Roots.Workers {
-		s.fail(againstChain, "totals", receipt.ErrBalance)
-		return
+	if err := errors.Join(err, err2); err != nil || clients != a.stored.Roots.Clients || workers != a.stored.Roots.Workers {
+		a.fail(againstChain, "totals", receipt.ErrBalance)
+		return audit.Totals{}
 	}
 	if len(t.Clients) != len(t.Workers) {
-		s.fail(againstChain, "totals", errors.New("clients and workers are not of the same proxy contracts"))
-		return
+		a.fail(againstChain, "totals", errors.New("clients and workers are not of the same proxy contracts"))
+		return audit.Totals{}
 	}
 	for i, c := range t.Clients {
 		if w := t.Workers[i]; w.Contract != c.Contract || w.Sum.Sum != c.Sum.Sum {
-			s.fail(againstChain, "totals", fmt.Errorf("proxy contract %s: clients were charged %d tokens, workers credited %d", c.Contract, c.Sum.Sum, w.Sum.Sum))
-			return
+			a.fail(againstChain, "totals", fmt.Errorf("proxy contract %s: clients were charged %d tokens, workers credited %d", c.Contract, c.Sum.Sum, w.Sum.Sum))
+			return audit.Totals{}
 		}
-		s.pass(againstChain, "totals", "proxy contract %s: clients and workers both at %d tokens", c.Contract, c.Sum.Sum)
+	}
+	for _, c := range t.Clients {
+		a.pass(againstChain, "totals", "proxy contract %s: clients and workers both at %d tokens", c.Contract, c.Sum.Sum)
+	}
+	return t
+}
+
+// setSigners are the node keys that the proxy's contract key vouched for, each
+// with the contract its statement names.
+type setSigners struct {
+	all  []setSigner
+	last int // the one that signed the set before: most are of one process
+}
+
+type setSigner struct {
+	key      [32]byte
+	contract cocoon.Address
+}
+
+// signers reads the statements by which the log's contract key vouches for node
+// keys. Their evidence is for those who talk to the proxy to judge.
+func (a *auditor) signers() (*setSigners, error) {
+	out := &setSigners{}
+	for {
+		var page [][]byte
+		if err := a.get(fmt.Sprintf("nodes?first=%d", len(out.all)), &page); err != nil {
+			return nil, err
+		}
+		if len(page) == 0 {
+			return out, nil
+		}
+		for i, raw := range page {
+			b, st, err := bundleOf(raw, cocoon.RoleProxy)
+			if err == nil {
+				digest := statement.Digest(b.Statement)
+				switch {
+				case st.NetworkID != a.network:
+					err = statement.ErrNetworkID
+				case st.ContractKey != a.key || !ed25519.Verify(a.key[:], append([]byte(wire.LabelProxyStatement), digest[:]...), b.ContractSignature):
+					err = statement.ErrContractKey
+				}
+			}
+			if err != nil {
+				return nil, fmt.Errorf("statement %d of those who signed sets: %w", len(out.all)+i, err)
+			}
+			if len(out.all) == a.most {
+				return nil, fmt.Errorf("more than %d statements of those who signed sets (--most)", a.most)
+			}
+			out.all = append(out.all, setSigner{st.NodeKey, st.Contract})
+		}
+		a.progress("statements", len(out.all), 0)
 	}
 }
 
-func (s *Scorecard) auditSets(stored bindings.AnchorStorage, get func(string, any) error) {
-	seen := map[string][]byte{}
-	n, proven, first := 0, 0, uint64(0)
+// signed reports whether one of them, of the set's contract, signed it.
+func (k *setSigners) signed(set *schema.CocoonSet, hash [32]byte, signature []byte) bool {
+	contract := cocoon.Address(set.Contract)
+	message := role.SetMessage(contract, uint64(set.Version), set.Previous, hash)
+	for i := range k.all {
+		at := (k.last + i) % len(k.all)
+		if s := k.all[at]; s.contract == contract && ed25519.Verify(s.key[:], message, signature) {
+			k.last = at
+			return true
+		}
+	}
+	return false
+}
+
+// sets checks every set of workers in the order of the log: signed by a node key
+// of the proxy; each version of a contract above the one before, so that none is
+// there twice; each naming the one before it; and in the anchored log. It returns
+// the leaves they are, and whether that is all of them.
+func (a *auditor) sets() (indexes []uint64, whole bool) {
+	signers, err := a.signers()
+	if err != nil {
+		a.fail(againstAnchor, "sets", err)
+		return nil, false
+	}
+	versions := map[cocoon.Address]audit.LoggedSet{} // newest of each contract
+	var previous [32]byte
+	proven, first := 0, uint64(0)
+	// refuse keeps the sets that show what is wrong.
+	refuse := func(err error, shown ...audit.LoggedSet) ([]uint64, bool) {
+		a.fail(againstAnchor, "sets", err)
+		a.prove("signed sets", shown)
+		return nil, false
+	}
 	for {
 		var page []audit.LoggedSet
-		if err := get("sets?first="+url.QueryEscape(fmt.Sprint(first)), &page); err != nil {
-			s.fail(againstAnchor, "sets", err)
-			return
+		if err := a.get(fmt.Sprintf("sets?first=%d", first), &page); err != nil {
+			a.fail(againstAnchor, "sets", err)
+			return nil, false
 		}
 		if len(page) == 0 {
 			break
 		}
 		for _, l := range page {
-			first = l.Index + 1
-			outer, err := schema.DecodeAs[*schema.CocoonSignedSet](l.Signed)
-			if err != nil {
-				s.fail(againstAnchor, "sets", err)
-				return
+			if len(indexes) == a.most {
+				a.pass(againstAnchor, "sets", "the first %d sets of workers: signed by the proxy's node keys, versions ascending, each naming the one before; %d proven in the anchored log", len(indexes), proven)
+				a.skip(againstAnchor, "later sets", fmt.Sprintf("from leaf %d on (--most)", l.Index))
+				return indexes, false
 			}
-			set, err := schema.DecodeAs[*schema.CocoonSet](outer.Set)
-			if err != nil {
-				s.fail(againstAnchor, "sets", err)
-				return
+			outer, set, hash, err := readSet(l.Signed)
+			switch {
+			case err != nil:
+				return refuse(fmt.Errorf("leaf %d: %w", l.Index, err), l)
+			case l.Index < first:
+				return refuse(fmt.Errorf("leaf %d is shown where leaf %d or a later one belongs", l.Index, first), l)
 			}
-			if l.Index < stored.Size {
+			contract := cocoon.Address(set.Contract)
+			if was, ok := versions[contract]; ok {
+				_, other, otherHash, _ := readSet(was.Signed)
+				switch {
+				case other.Version == set.Version && otherHash != hash:
+					return refuse(fmt.Errorf("two sets of version %d: %x… and %x…", set.Version, otherHash[:4], hash[:4]), was, l)
+				case other.Version >= set.Version:
+					return refuse(fmt.Errorf("version %d stands behind version %d", set.Version, other.Version), was, l)
+				}
+			}
+			if set.Previous != previous {
+				return refuse(fmt.Errorf("the set of version %d names %x… as the set before it; in the log that is %x…: a set was left out", set.Version, set.Previous[:4], previous[:4]), l)
+			}
+			if !signers.signed(set, hash, outer.Signature) {
+				return refuse(fmt.Errorf("the set of version %d (leaf %d) is signed by no node key that a statement in the log names (logs begun before statements were kept in them have none)", set.Version, l.Index), l)
+			}
+			if l.Index < a.stored.Size {
 				var in audit.Inclusion
-				leaf := receipt.LeafHash(receipt.LeafSet, sha256.Sum256(outer.Set))
-				err := get(fmt.Sprintf("inclusion?leaf=%s&size=%d", leaf, stored.Size), &in)
+				leaf := receipt.LeafHash(receipt.LeafSet, hash)
+				err := a.get(fmt.Sprintf("inclusion?leaf=%s&size=%d", leaf, a.stored.Size), &in)
 				if err == nil {
-					err = receipt.VerifyInclusion(leaf, in.Index, stored.Size, in.Proof, stored.Roots.Log)
+					err = receipt.VerifyInclusion(leaf, l.Index, a.stored.Size, in.Proof, a.stored.Roots.Log)
 				}
 				if err != nil {
-					s.fail(againstAnchor, "sets", fmt.Errorf("the set of version %d is not in the anchored log: %w", set.Version, err))
-					return
+					return refuse(fmt.Errorf("the set of version %d is not in the anchored log: %w", set.Version, err), l)
 				}
 				proven++
 			}
-			key := fmt.Sprint(set.Contract, set.Version)
-			if other, ok := seen[key]; ok && string(other) != string(outer.Set) {
-				s.fail(againstAnchor, "sets", fmt.Errorf("two sets of version %d", set.Version))
-				return
-			}
-			seen[key] = outer.Set
-			n++
+			versions[contract], previous, first = l, hash, l.Index+1
+			indexes = append(indexes, l.Index)
 		}
+		a.progress("sets", len(indexes), 0)
 	}
-	s.pass(againstAnchor, "sets", "%d sets of workers, no version twice; %d proven in the anchored log", n, proven)
+	a.pass(againstAnchor, "sets", "%d sets of workers: signed by the proxy's node keys, versions ascending, each naming the one before; %d proven in the anchored log", len(indexes), proven)
+	return indexes, true
+}
+
+// readSet reads a signed set that somebody else logged.
+func readSet(signed []byte) (outer *schema.CocoonSignedSet, set *schema.CocoonSet, hash [32]byte, err error) {
+	o, err := schema.DecodeCanonical(signed)
+	if err != nil {
+		return nil, nil, hash, err
+	}
+	outer, ok := o.(*schema.CocoonSignedSet)
+	if !ok || len(outer.Signature) != ed25519.SignatureSize {
+		return nil, nil, hash, errors.New("it is no signed set of workers")
+	}
+	if o, err = schema.DecodeCanonical(outer.Set); err != nil {
+		return nil, nil, hash, err
+	}
+	if set, ok = o.(*schema.CocoonSet); !ok {
+		return nil, nil, hash, errors.New("it is no set of workers")
+	}
+	return outer, set, sha256.Sum256(outer.Set), nil
+}
+
+// leaves makes the anchored root anew from all leaves, so that none of them is
+// kept back: the sets among them must be those that were shown.
+func (a *auditor) leaves(sets []uint64) {
+	if a.stored.Size > uint64(a.most) {
+		a.skip(againstAnchor, "leaves", fmt.Sprintf("the anchored log has %d, more than %d (--most): a set that is not shown would not be found", a.stored.Size, a.most))
+		return
+	}
+	var root receipt.LogRoot
+	n := 0
+	for root.Size() < a.stored.Size {
+		var page []audit.LoggedLeaf
+		err := a.get(fmt.Sprintf("leaves?first=%d", root.Size()), &page)
+		if err == nil && len(page) == 0 {
+			err = fmt.Errorf("leaf %d is not shown", root.Size())
+		}
+		if err != nil {
+			a.fail(againstAnchor, "leaves", err)
+			return
+		}
+		for _, leaf := range page[:min(uint64(len(page)), a.stored.Size-root.Size())] {
+			if shown := n < len(sets) && sets[n] == root.Size(); shown != (leaf.Kind == receipt.LeafSet) {
+				a.fail(againstAnchor, "leaves", fmt.Errorf("leaf %d is a set of workers, or the sets shown say so, and not both: a set is kept back", root.Size()))
+				return
+			} else if shown {
+				n++
+			}
+			root.Add(receipt.LeafHash(leaf.Kind, leaf.Digest))
+		}
+		a.progress("leaves", int(root.Size()), int(a.stored.Size))
+	}
+	if got := root.Root(); got != a.stored.Roots.Log {
+		a.fail(againstAnchor, "leaves", fmt.Errorf("the %d leaves shown give root %x…, anchored is %x…", root.Size(), got[:4], a.stored.Roots.Log[:4]))
+		return
+	}
+	a.pass(againstAnchor, "leaves", "all %d give the anchored root; %d are sets of workers, the others receipts", root.Size(), n)
 }

@@ -180,12 +180,12 @@ func runClient(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	if c.Runtime.Status != "" {
 		var pages []page
 		if kept != nil {
-			pages = append(pages, page{path: receiptsPath, serve: kept.serveReceipts})
+			pages = append(pages, page{path: receiptsPath, serve: kept.serveReceipts}, page{path: auditPath, serve: relayAudit(cl.Log)})
 		}
 		status, err := statusPart(c, ls, func() any {
 			s := cl.Stats()
 			if watch != nil {
-				s.LogFaults = watch.Faults()
+				s.LogFaults, s.Logs = watch.Faults(), watch.Seen()
 			}
 			return s
 		}, func() error {

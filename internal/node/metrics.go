@@ -25,6 +25,7 @@ import (
 type workerStats struct {
 	worker.Stats
 	Engines []engine.MemberStat `json:"engines"`
+	WorkerLogs
 }
 
 // exposition is a page in the Prometheus text format, version 0.0.4. Labels are
@@ -114,6 +115,7 @@ func exposeStats(stats any) []byte {
 		e.metric("cocoon_worker_places", "gauge", "Requests taken at one time.", "", s.MaxActive)
 		e.metric("cocoon_worker_coefficient_thousandths", "gauge", "Price factor in thousandths.", "", s.Coefficient)
 		e.metric("cocoon_worker_proxies_connected", "gauge", "Proxies that are connected.", "", ready)
+		e.metric("cocoon_worker_proxies_suspended", "gauge", "Proxies that get no work since their audit log was not honest.", "", len(s.Suspended))
 		e.metric("cocoon_worker_earned_tokens", "gauge", "Adjusted tokens that connected proxies owe or paid.", "", earned)
 		// The names of vLLM, for dashboards and autoscalers that know them.
 		running, waiting, usage := float64(s.Active), 0.0, 0.0

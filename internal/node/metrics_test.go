@@ -23,9 +23,10 @@ func someStats() map[string]any {
 		"proxy": proxy.Stats{Owner: secretAddress, Contract: secretAddress, CounterStats: c, Charged: 50, Price: 20,
 			Clients: []proxy.ClientStat{{Owner: secretAddress, Running: 2}},
 			Workers: []proxy.WorkerStat{{Owner: secretAddress, Address: secretAddress, Model: "m@1:2", Running: 1, Limit: 4, Enabled: true}, {Model: "m@1:2", Limit: 4}, {Model: `<b>"`, Limit: 1}}},
-		"worker": workerStats{worker.Stats{Model: "m@1:2", Owner: secretAddress, Enabled: true, Active: 2, MaxActive: 4, CounterStats: c,
+		"worker": workerStats{Stats: worker.Stats{Model: "m@1:2", Owner: secretAddress, Enabled: true, Active: 2, MaxActive: 4, CounterStats: c,
 			Connections: []worker.ConnectionStat{{Address: secretAddress, Ready: true, EarnedTokens: 9}}},
-			[]engine.MemberStat{{Engine: secretAddress, EngineWaiting: &waiting, CacheUsage: &usage}}},
+			Engines:    []engine.MemberStat{{Engine: secretAddress, EngineWaiting: &waiting, CacheUsage: &usage}},
+			WorkerLogs: WorkerLogs{Suspended: []client.Suspension{{Endpoint: secretAddress, ContractKey: secretAddress}}}},
 	}
 }
 

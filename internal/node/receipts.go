@@ -21,6 +21,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/role/client"
 	"github.com/cocoon-network/cocoon/internal/role/proxy"
 	"github.com/cocoon-network/cocoon/internal/tee/ratls"
@@ -40,6 +41,8 @@ func (c *Config) keepsReceipts(ch *chain) bool {
 type receipts struct {
 	log       *audit.Log
 	service   *audit.Service
+	statement func(context.Context) (*statement.Issued, error) // this process's newest
+	nodeKey   [32]byte
 	simulated bool
 
 	mu         sync.Mutex
@@ -78,11 +81,11 @@ func (h *proxyHost) openReceipts() (*receipts, error) {
 		return nil, err
 	}
 	_, promise := h.cfg.Runtime.anchoring()
-	r := &receipts{log: log, simulated: h.cfg.Measured.Accepts(attest.Simulated)}
+	r := &receipts{log: log, statement: h.l1.issuer.Current, nodeKey: h.l1.issuer.Key(), simulated: h.cfg.Measured.Accepts(attest.Simulated)}
 	r.service, err = audit.NewService(audit.ServiceConfig{
 		Log: log, Sign: h.l1.issuer.Sign, Block: h.block, Promise: promise, Logger: h.log,
 		Statement: func(ctx context.Context) ([32]byte, error) {
-			own, err := h.l1.issuer.Current(ctx)
+			own, err := r.statement(ctx)
 			if err != nil {
 				return [32]byte{}, err
 			}
@@ -178,10 +181,21 @@ func (r *receipts) LastSet() (version uint64, hash [32]byte) {
 	return uint64(set.Version), hash
 }
 
-// LogSet implements proxy.Receipts.
-func (r *receipts) LogSet(_ context.Context, signed []byte) error {
-	_, hash, err := parseSet(signed)
+// LogSet implements proxy.Receipts. The statement of the node key that signed
+// stands in the log before the set does: by it auditors know whose it is.
+func (r *receipts) LogSet(ctx context.Context, signed []byte) error {
+	set, hash, err := parseSet(signed)
 	if err != nil {
+		return err
+	}
+	own, err := r.statement(ctx)
+	if err != nil {
+		return err
+	}
+	if own.Statement.Contract != cocoon.Address(set.Contract) {
+		return fmt.Errorf("a set of contract %s, our statement is of %s", cocoon.Address(set.Contract), own.Statement.Contract)
+	}
+	if err := r.log.AppendNode(r.nodeKey, cocoon.Address(set.Contract), own.Bundle); err != nil {
 		return err
 	}
 	return r.log.AppendSet(hash, signed)
@@ -236,6 +250,14 @@ func (r *receipts) page(party cocoon.Address, page string) (out any, err error) 
 		if first := number("first"); err == nil {
 			return log.Sets(first, 100)
 		}
+	case "nodes":
+		if first := number("first"); err == nil {
+			return log.Nodes(first, 16)
+		}
+	case "leaves":
+		if first := number("first"); err == nil {
+			return log.Leaves(first, 1000)
+		}
 	case "consistency":
 		if first, second := number("first"), number("second"); err == nil {
 			return log.Consistency(first, second)
@@ -266,6 +288,36 @@ func (r *receipts) Page(party cocoon.Address, page string) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(out)
+}
+
+// relayAudit shows the logs of a client's proxies as they show them to it, below
+// the proxy's contract key, in hex.
+func relayAudit(ask func(ctx context.Context, contractKey [32]byte, page string) ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		name, page, _ := strings.Cut(strings.TrimPrefix(r.URL.RequestURI(), auditPath), "/")
+		var key receipt.Hash
+		if err := key.UnmarshalText([]byte(name)); err != nil {
+			http.Error(w, "no contract key: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		if strings.HasPrefix(page, "balance") { // the client's own, with its salt
+			http.Error(w, errNoPage.Error(), http.StatusBadRequest)
+			return
+		}
+		b, err := ask(r.Context(), key, page)
+		var said *wire.Error
+		switch {
+		case errors.Is(err, role.ErrNoProxy):
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case errors.As(err, &said):
+			http.Error(w, "the proxy answers: "+said.Text, http.StatusNotFound)
+		case err != nil:
+			http.Error(w, "the proxy does not answer", http.StatusBadGateway)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(b)
+		}
+	}
 }
 
 // serveAudit answers anybody on this machine with JSON.

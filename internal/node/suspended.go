@@ -23,12 +23,13 @@ var ErrSuspended = errors.New("this proxy is suspended: what it counts, or what 
 type suspensions struct {
 	path    string
 	network string
+	worker  bool // whose they are
 
 	mu  sync.Mutex
 	all map[string]map[string]client.Suspension // network id, contract key
 }
 
-// openSuspensions reads the suspensions of a client's folder.
+// openSuspensions reads the suspensions of a client's or worker's folder.
 func openSuspensions(dir string, networkID [32]byte) (*suspensions, error) {
 	s := &suspensions{path: filepath.Join(dir, "suspended.json"), network: hex.EncodeToString(networkID[:]), all: map[string]map[string]client.Suspension{}}
 	b, err := readSmall(s.path)
@@ -42,6 +43,9 @@ func openSuspensions(dir string, networkID [32]byte) (*suspensions, error) {
 }
 
 func (s *suspensions) remedy(key string) string {
+	if s.worker {
+		return fmt.Sprintf("what it signed for is still paid out, ask its operator for an account; to serve it again, stop this worker, remove %q from %s and start it", key, s.path)
+	}
 	return fmt.Sprintf("what it charged stays charged, ask its operator for an account; to use it again, stop this client, remove %q from %s and start it", key, s.path)
 }
 

@@ -400,7 +400,8 @@ func getJSON(ctx context.Context, url string, into any) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("%s: %w", url, errNotFound)
 	default:
-		return fmt.Errorf("%s answers %s", url, resp.Status)
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 256))
+		return fmt.Errorf("%s answers %s: %s", url, resp.Status, strings.TrimSpace(string(why)))
 	}
 	return json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(into)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/audit"
 	"github.com/cocoon-network/cocoon/internal/chain/access"
 	"github.com/cocoon-network/cocoon/internal/chain/bindings"
-	"github.com/cocoon-network/cocoon/internal/role/client"
+	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/receipt"
 )
@@ -26,9 +27,13 @@ type watched struct {
 	stored    bindings.AnchorStorage
 	now       time.Time
 	pages     map[string]any
-	gone      bool // the connection
+	gone      bool  // the connection
+	counter   int64 // that a worker is told
 	convicted error
 }
+
+// A proxy contract, and our contract there.
+var testPool, testParty = cocoon.Address{Hash: [32]byte{7}}, cocoon.Address{Hash: [32]byte{8}}
 
 func (w *watched) Account(context.Context, cocoon.Address) (access.Account, error) {
 	data, err := w.stored.Encode()
@@ -38,11 +43,10 @@ func (w *watched) Account(context.Context, cocoon.Address) (access.Account, erro
 func newWatched(t *testing.T) *watched {
 	t.Helper()
 	w := &watched{t: t, key: [32]byte{5}, now: time.Unix(1000, 0), pages: map[string]any{}}
-	own := cocoon.Address{Hash: [32]byte{8}}
 	w.logWatch = &logWatch{
 		networkID: [32]byte{1}, chain: w, log: slog.New(slog.DiscardHandler),
-		proxies: func() []client.Watched {
-			return []client.Watched{{ContractKey: w.key, Client: own, Sets: [][32]byte{{3}}}}
+		proxies: func() []role.Watched {
+			return []role.Watched{{ContractKey: w.key, Proxy: testPool, Party: testParty, Sets: [][32]byte{{3}}, Counter: w.counter}}
 		},
 		page: func(_ context.Context, key [32]byte, page string) ([]byte, error) {
 			v, ok := w.pages[strings.ReplaceAll(page, "leaf="+leafOf(1).String(), "leaf=ours")]
@@ -74,8 +78,22 @@ func (w *watched) anchored(epoch uint32, size uint64, root receipt.Hash) {
 	w.stored = bindings.AnchorStorage{NetworkID: w.networkID, ProxyKey: w.key, Epoch: epoch, Size: size, Roots: bindings.AnchorRoots{Log: root}}
 }
 
+// balances anchors our balance in the epoch on chain, of both sides, and shows it.
+func (w *watched) balances(total uint64) *receipt.BalanceProof {
+	w.t.Helper()
+	p := &receipt.BalanceProof{Proxy: testPool, Contract: testParty, Salt: receipt.Hash{byte(total)}, Total: total}
+	p.All = []receipt.ContractTotal{{Contract: testPool, Sum: receipt.BalanceLeaf(p.Salt, testParty, total)}}
+	root, err := receipt.BalancesRoot(p.All)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.stored.Roots.Clients, w.stored.Roots.Workers = root, root
+	w.pages[fmt.Sprintf("balance?epoch=%d", w.stored.Epoch)] = p
+	return p
+}
+
 func (w *watched) owesReceipt() {
-	w.add(w.key, owedLeaf{leafOf(1), "receipt", 1, time.Unix(2000, 0), 50, cocoon.Address{Hash: [32]byte{8}}})
+	w.add(w.key, owedLeaf{leafOf(1), "receipt", 1, time.Unix(2000, 0), 50, testParty})
 }
 
 // rounds looks as often as it takes to lose patience.
@@ -92,11 +110,13 @@ func TestWatchHonest(t *testing.T) {
 	w.rounds() // nothing is on chain, and nothing is late
 	set := receipt.LeafHash(receipt.LeafSet, [32]byte{3})
 	w.anchored(1, 1, leafOf(1))
+	w.balances(50)
 	w.pages["inclusion?leaf=ours&size=1"] = audit.Inclusion{Index: 0, Size: 1, Proof: []receipt.Hash{}}
 	w.rounds()
 	root := receipt.NodeHash(leafOf(1), set)
 	w.now = time.Unix(9000, 0)
 	w.anchored(2, 2, root)
+	w.balances(60)
 	w.pages["consistency?first=1&second=2"] = []receipt.Hash{set}
 	w.pages["inclusion?leaf="+set.String()+"&size=2"] = audit.Inclusion{Index: 1, Size: 2, Proof: []receipt.Hash{leafOf(1)}}
 	w.rounds()
@@ -112,6 +132,9 @@ func TestWatchHonest(t *testing.T) {
 	if err := newLogWatch(strings.TrimSuffix(w.path, "/logs.json"), again, store); err != nil || again.heads[again.name(w.key)].Size != 2 {
 		t.Errorf("after a restart: %v, %+v", err, again.heads)
 	}
+	if got := again.Seen(); len(got) != 1 || got[0].Tokens != 60 || got[0].BalanceEpoch != 2 || got[0].Contract != testParty {
+		t.Errorf("after a restart: %+v", got)
+	}
 }
 
 // TestWatchLate: an anchor that never comes is a fault as long as it lasts.
@@ -124,6 +147,7 @@ func TestWatchLate(t *testing.T) {
 		t.Fatalf("%v, %v", f, w.convicted)
 	}
 	w.anchored(1, 1, leafOf(1))
+	w.balances(50)
 	w.pages["inclusion?leaf=ours&size=1"] = audit.Inclusion{Index: 0, Size: 1, Proof: []receipt.Hash{}}
 	w.rounds()
 	if f := w.Faults(); len(f) != 0 || w.convicted != nil {
@@ -157,9 +181,31 @@ func TestWatchConvicts(t *testing.T) {
 			w.anchored(2, 0, receipt.EmptyRoot())
 			w.pages["consistency?first=1&second=0"] = []receipt.Hash{}
 		}, ErrForked},
-		"a balance that is not anchored": {func(w *watched) {
-			w.pages["balance?epoch=1"] = receipt.BalanceProof{Contract: cocoon.Address{Hash: [32]byte{8}}, Total: 1}
+		"a balance that is not anchored": {func(w *watched) { w.balances(50).Total = 1 }, ErrBalance},
+		"another party's balance":        {func(w *watched) { w.balances(50); w.Party(cocoon.Address{Hash: [32]byte{99}}) }, ErrBalance},
+		"a balance at another proxy contract": {func(w *watched) {
+			p := w.balances(50)
+			p.Proxy, p.All[0].Contract = cocoon.Address{Hash: [32]byte{98}}, cocoon.Address{Hash: [32]byte{98}}
+			w.stored.Roots.Clients, _ = receipt.BalancesRoot(p.All)
 		}, ErrBalance},
+		"a balance below our receipts": {func(w *watched) {
+			w.anchored(1, 1, leafOf(1))
+			w.pages["inclusion?leaf=ours&size=1"] = audit.Inclusion{Index: 0, Size: 1, Proof: []receipt.Hash{}}
+			w.balances(49)
+		}, ErrBalance},
+		"a balance that goes back": {func(w *watched) {
+			w.balances(90)
+			w.round(w.t.Context())
+			w.anchored(2, 2, receipt.NodeHash(other, leafOf(1)))
+			w.pages["consistency?first=1&second=2"] = []receipt.Hash{leafOf(1)}
+			w.balances(80)
+		}, ErrBalance},
+		"an older state of the chain": {func(w *watched) {
+			w.anchored(2, 2, receipt.NodeHash(other, leafOf(1)))
+			w.balances(90)
+			w.round(w.t.Context())
+			w.anchored(1, 1, other)
+		}, nil},
 		"a set left out": {func(w *watched) {
 			w.round(w.t.Context())
 			w.anchored(3, 1, other)
@@ -175,4 +221,154 @@ func TestWatchConvicts(t *testing.T) {
 			t.Errorf("%s: %v", name, w.convicted)
 		}
 	}
+}
+
+// Party makes the balance shown another party's, as it would be anchored.
+func (w *watched) Party(other cocoon.Address) {
+	p := w.pages["balance?epoch=1"].(*receipt.BalanceProof)
+	p.Contract = other
+	p.All[0].Sum = receipt.BalanceLeaf(p.Salt, other, p.Total)
+	w.stored.Roots.Clients, _ = receipt.BalancesRoot(p.All)
+}
+
+// TestWatchHidden: what an honest log can always show is a fault while it is not
+// shown, and ends the use of the proxy when no promise can be open any more.
+func TestWatchHidden(t *testing.T) {
+	other := leafOf(9)
+	for name, c := range map[string]struct {
+		hide func(*watched)
+		show func(*watched)
+		what string
+	}{
+		"growth": {func(w *watched) {
+			w.round(w.t.Context())
+			w.anchored(2, 2, receipt.NodeHash(other, leafOf(7)))
+		}, func(w *watched) { w.pages["consistency?first=1&second=2"] = []receipt.Hash{leafOf(7)} }, whatGrowth},
+		"balance": {func(w *watched) {
+			w.balances(50)
+			w.round(w.t.Context())
+			w.anchored(2, 2, receipt.NodeHash(other, leafOf(7)))
+			w.pages["consistency?first=1&second=2"] = []receipt.Hash{leafOf(7)}
+		}, func(w *watched) { w.balances(50) }, whatBalance},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := func() *watched {
+				w := newWatched(t)
+				w.anchored(1, 1, other)
+				c.hide(w)
+				w.round(t.Context())
+				if f := w.Faults(); len(f) != 0 {
+					t.Fatalf("after one look: %v", f)
+				}
+				w.rounds()
+				if f := w.Faults(); len(f) != 1 || !strings.Contains(f[0].Fault, c.what) || w.convicted != nil {
+					t.Fatalf("hidden: %v, %v", f, w.convicted)
+				}
+				return w
+			}
+			w := start()
+			c.show(w)
+			w.rounds()
+			if f := w.Faults(); len(f) != 0 || w.convicted != nil {
+				t.Errorf("shown again: %v, %v", f, w.convicted)
+			}
+			w = start()
+			w.now = w.now.Add(receipt.MaxPromise + time.Second)
+			w.round(t.Context())
+			if !errors.Is(w.convicted, ErrLeftOut) {
+				t.Errorf("hidden for good: %v", w.convicted)
+			}
+		})
+	}
+}
+
+// TestWatchWorker: a worker holds what it was told to have earned against its
+// own leaf in the workers' balances.
+func TestWatchWorker(t *testing.T) {
+	// grow anchors the next epoch, honestly but for the balance.
+	grow := func(w *watched, total uint64) {
+		e := w.stored.Epoch + 1
+		root, proof := leafOf(1), []receipt.Hash{}
+		if e > 1 { // nothing new but the epoch itself
+			w.pages[fmt.Sprintf("consistency?first=%d&second=%d", 1, 1)] = proof
+		}
+		w.anchored(e, 1, root)
+		if total > 0 {
+			w.balances(total)
+		}
+	}
+	start := func(t *testing.T) *watched {
+		w := newWatched(t)
+		w.worker, w.counter = true, 50
+		w.proxies = func() []role.Watched {
+			return []role.Watched{{ContractKey: w.key, Proxy: testPool, Party: testParty, Counter: w.counter}}
+		}
+		grow(w, 0)
+		w.rounds() // told 50 at epoch 1, and no balance is due
+		if f := w.Faults(); len(f) != 0 || w.convicted != nil {
+			t.Fatalf("%v, %v", f, w.convicted)
+		}
+		return w
+	}
+	t.Run("honest", func(t *testing.T) {
+		w := start(t)
+		for i := range 8 {
+			w.counter += 10
+			grow(w, uint64(w.counter)-10*uint64(i%3))
+			w.now = w.now.Add(20 * time.Minute)
+			if w.rounds(); w.convicted != nil || len(w.Faults()) != 0 {
+				t.Fatalf("round %d: %v, %v", i, w.convicted, w.Faults())
+			}
+		}
+		if got := w.Seen(); len(got) != 1 || got[0].BalanceEpoch != 9 {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("behind", func(t *testing.T) {
+		w := start(t)
+		for i := range 4 {
+			grow(w, 40)
+			w.rounds()
+			if f := w.Faults(); (len(f) == 1) != (i >= 2) || w.convicted != nil {
+				t.Fatalf("epoch %d: %v, %v", w.stored.Epoch, f, w.convicted)
+			}
+		}
+		if f := w.Faults(); !strings.Contains(f[0].Fault, ErrShort.Error()) || !strings.Contains(f[0].Fault, "50 tokens, epoch 5 has 40") {
+			t.Errorf("%v", f)
+		}
+		w.now = w.now.Add(receipt.MaxPromise + time.Second)
+		if w.rounds(); !errors.Is(w.convicted, ErrBalance) {
+			t.Errorf("for good: %v", w.convicted)
+		}
+	})
+	t.Run("left out", func(t *testing.T) {
+		w := start(t)
+		for range 4 {
+			grow(w, 0)
+			w.rounds()
+		}
+		if f := w.Faults(); len(f) != 1 || !strings.Contains(f[0].Fault, whatBalance) || w.convicted != nil {
+			t.Fatalf("%v, %v", f, w.convicted)
+		}
+		w.now = w.now.Add(receipt.MaxPromise + time.Second)
+		if w.rounds(); !errors.Is(w.convicted, ErrLeftOut) {
+			t.Errorf("for good: %v", w.convicted)
+		}
+	})
+	t.Run("no epoch comes", func(t *testing.T) {
+		w := start(t)
+		w.now = w.now.Add(receipt.MaxPromise + time.Second)
+		w.rounds()
+		if f := w.Faults(); len(f) != 1 || !strings.Contains(f[0].Fault, ErrLate.Error()) || w.convicted != nil {
+			t.Errorf("%v, %v", f, w.convicted)
+		}
+	})
+	t.Run("the clients' root", func(t *testing.T) {
+		w := start(t)
+		grow(w, 50)
+		w.stored.Roots.Workers = receipt.Hash{1}
+		if w.rounds(); !errors.Is(w.convicted, ErrBalance) {
+			t.Errorf("%v", w.convicted)
+		}
+	})
 }

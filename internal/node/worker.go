@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/money/settle"
 	"github.com/cocoon-network/cocoon/internal/role"
+	"github.com/cocoon-network/cocoon/internal/role/client"
 	"github.com/cocoon-network/cocoon/internal/role/worker"
 	"github.com/cocoon-network/cocoon/internal/tee/statement"
 )
@@ -57,6 +59,11 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 	}
 	parts := ch.parts()
 	var d *desk
+	suspended, err := openSuspensions(c.Runtime.Dir, ch.networkID())
+	if err != nil {
+		return err
+	}
+	suspended.worker, cfg.MayUse = true, suspended.Check
 	if ch.real() {
 		pays, err := ch.wallet(c, owner, log)
 		if err != nil {
@@ -77,9 +84,21 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		return err
 	}
 	parts = append(parts, func(ctx context.Context) error { return eng.serve(ctx, w) })
+	var watch *logWatch
+	if ch.real() {
+		watch = &logWatch{worker: true, networkID: ch.networkID(), chain: ch.client, proxies: w.Watched, page: w.Log, suspend: suspendFor(w, suspended, log), log: log}
+		if err := newLogWatch(c.Runtime.Dir, watch, nil); err != nil {
+			return err
+		}
+		parts = append(parts, watch.run)
+	}
 	if c.Runtime.Status != "" {
 		status, err := statusPart(c, ls, func() any {
-			return workerStats{w.Stats(), eng.pool.Stats()}
+			s := workerStats{Stats: w.Stats(), Engines: eng.pool.Stats(), WorkerLogs: WorkerLogs{Suspended: suspended.List()}}
+			if watch != nil {
+				s.LogFaults, s.Logs = watch.Faults(), watch.Seen()
+			}
+			return s
 		}, func() error {
 			st := w.Stats()
 			switch {
@@ -99,4 +118,30 @@ func runWorker(ctx context.Context, c *Config, ls *Listeners, log *slog.Logger) 
 		parts = append(parts, status)
 	}
 	return group(ctx, parts...)
+}
+
+// WorkerLogs is what a worker found in the audit logs of its proxies.
+type WorkerLogs struct {
+	// Suspended are proxies that get no more work.
+	Suspended []client.Suspension `json:"suspended_proxies,omitempty"`
+	LogFaults []role.LogFault     `json:"log_faults,omitempty"`
+	Logs      []role.LogSeen      `json:"logs,omitempty"`
+}
+
+// suspendFor ends a worker's service to a proxy whose audit log was convicted of
+// a fault.
+func suspendFor(w *worker.Worker, s *suspensions, log *slog.Logger) func(key [32]byte, fault error) {
+	return func(key [32]byte, fault error) {
+		e := client.Suspension{Since: time.Now().UTC(), Fault: fault.Error()}
+		for _, p := range w.Watched() {
+			if p.ContractKey == key {
+				e.Proxy, e.Contract, e.Endpoint = p.Proxy, p.Party, p.Endpoint
+			}
+		}
+		if err := s.Suspend(key, e); err != nil {
+			log.Error("a suspension could not be stored: it ends with this process", "proxy", e.Endpoint, "err", err)
+		}
+		log.Error("proxy suspended: its audit log is not honest. It gets no more work; what it signed for is still paid out. `cocoon status` says how to lift this", "proxy", e.Endpoint, "err", fault)
+		w.Leave(key)
+	}
 }

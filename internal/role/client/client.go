@@ -448,19 +448,22 @@ type Stats struct {
 	// Suspended are proxies that charged what no request of ours explains.
 	Suspended []Suspension `json:"suspended_proxies"`
 	// LogFaults are what is wrong with proxies' audit logs now.
-	LogFaults []LogFault `json:"log_faults,omitempty"`
+	LogFaults []role.LogFault `json:"log_faults,omitempty"`
+	// Logs are what those logs proved last.
+	Logs []role.LogSeen `json:"logs,omitempty"`
 	role.CounterStats
 }
 
 // ConnectionStat is one ready proxy connection.
 type ConnectionStat struct {
-	Address   string `json:"address"`
-	Contract  string `json:"proxy_sc_address"`
-	Client    string `json:"sc_address"`
-	Level     int    `json:"level"`
-	Verdict   string `json:"verdict"`
-	ImageHash string `json:"image_hash"`
-	Running   int64  `json:"running_queries"`
+	Address     string `json:"address"`
+	ContractKey string `json:"contract_key"`
+	Contract    string `json:"proxy_sc_address"`
+	Client      string `json:"sc_address"`
+	Level       int    `json:"level"`
+	Verdict     string `json:"verdict"`
+	ImageHash   string `json:"image_hash"`
+	Running     int64  `json:"running_queries"`
 	// TokensUsed is the highest counter the proxy named; Nano its price.
 	TokensUsed int64  `json:"tokens_used_proxy_max"`
 	PaidNano   uint64 `json:"paid_nano"`
@@ -489,9 +492,6 @@ func (s *Stats) Running() (n int64) {
 	return n
 }
 
-// ErrNoProxy says that no connected proxy is the one that is asked for.
-var ErrNoProxy = errors.New("this client is not connected to that proxy")
-
 // Log asks the proxy of a contract key for a page of its audit log, and returns
 // it as JSON. What it says is held against the chain by whoever asks.
 func (c *Client) Log(ctx context.Context, contractKey [32]byte, page string) ([]byte, error) {
@@ -504,7 +504,7 @@ func (c *Client) Log(ctx context.Context, contractKey [32]byte, page string) ([]
 	}
 	c.mu.Unlock()
 	if s == nil {
-		return nil, ErrNoProxy
+		return nil, role.ErrNoProxy
 	}
 	answer, err := role.Ask[*schema.CocoonLogPage](ctx, s.conn, paymentTimeout, &schema.CocoonGetLog{Page: page})
 	if err != nil {
@@ -513,24 +513,16 @@ func (c *Client) Log(ctx context.Context, contractKey [32]byte, page string) ([]
 	return answer.Json, nil
 }
 
-// Watched is a connected proxy whose audit log can be asked for.
-type Watched struct {
-	ContractKey [32]byte
-	Client      cocoon.Address // our contract there
-	Endpoint    string
-	Sets        [][32]byte // hashes of the sets that were shown on this connection
-}
-
 // Watched are the proxies of all connections with receipts.
-func (c *Client) Watched() []Watched {
+func (c *Client) Watched() []role.Watched {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var out []Watched
+	var out []role.Watched
 	for s := range c.sessions {
 		if s.books == nil {
 			continue
 		}
-		w := Watched{ContractKey: s.proxyKey, Client: s.contract, Endpoint: s.peer.Addr}
+		w := role.Watched{ContractKey: s.proxyKey, Proxy: s.proxyContract, Party: s.contract, Endpoint: s.peer.Addr}
 		if d := s.directory; d != nil {
 			d.mu.Lock()
 			for _, hash := range d.versions {
@@ -541,10 +533,4 @@ func (c *Client) Watched() []Watched {
 		out = append(out, w)
 	}
 	return out
-}
-
-// LogFault is what is wrong with a proxy's audit log.
-type LogFault struct {
-	ContractKey string `json:"contract_key"`
-	Fault       string `json:"fault"`
 }

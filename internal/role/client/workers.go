@@ -497,6 +497,8 @@ type Workers struct {
 	Workers []WorkerStat `json:"workers"`
 	// Refused are proxies whose set was refused, with the reason.
 	Refused []SetRefusal `json:"refused_sets"`
+	// Suspended are proxies whose workers are not used any more, with the reason.
+	Suspended []Suspension `json:"suspended_proxies,omitempty"`
 }
 
 // SetRefusal is a proxy's set that was refused.
@@ -514,7 +516,7 @@ func (c *Client) Workers(ctx context.Context, look bool) Workers {
 		sessions = append(sessions, s)
 	}
 	c.mu.Unlock()
-	out := Workers{Mode: string(c.cfg.Seal), Workers: []WorkerStat{}, Refused: []SetRefusal{}}
+	out := Workers{Mode: string(c.cfg.Seal), Workers: []WorkerStat{}, Refused: []SetRefusal{}, Suspended: c.cfg.Suspensions.List()}
 	for _, s := range sessions {
 		d := s.directory
 		if d == nil {

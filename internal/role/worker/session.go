@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -42,6 +43,9 @@ type session struct {
 	view     channel.View
 	requests map[cocoon.RequestID]*request
 
+	retire  sync.Once
+	retired chan struct{} // closed when the proxy gets no more work
+
 	lane  *envelope.Lane // nil where nothing sealed is taken
 	saver role.Saver[channel.View]
 }
@@ -60,7 +64,7 @@ func (w *Worker) serve(ctx context.Context, nc *tee.Conn, ready func()) error {
 	if err != nil {
 		return err
 	}
-	s := &session{w: w, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*request{}}
+	s := &session{w: w, ctx: ctx, peer: nc.Peer, nc: nc, snap: snap, requests: map[cocoon.RequestID]*request{}, retired: make(chan struct{})}
 	if w.cfg.Sealer != nil && nc.Session != nil {
 		s.lane = w.cfg.Sealer.ring.NewLane(w.cfg.Sealer.now())
 	}
@@ -96,12 +100,29 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.retired:
+			return s.finish(ctx)
 		case <-time.After(paymentEvery):
 		}
 		if err := s.updatePayment(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// errSuspended ends the connections to a proxy that gets no more work.
+var errSuspended = errors.New("worker: the proxy is suspended: it gets no work of ours")
+
+// finish waits until what runs for a suspended proxy is over, within Drain.
+func (s *session) finish(ctx context.Context) error {
+	for end := time.Now().Add(s.w.cfg.Drain); !s.idle() && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return errSuspended
 }
 
 // handshake is spec network-protocol 4.3.
@@ -132,6 +153,11 @@ func (s *session) handshake(ctx context.Context) error {
 	}
 	if err := role.MatchProxy(s.peer.Node, id); err != nil {
 		return err
+	}
+	if cfg.MayUse != nil {
+		if err := cfg.MayUse(id.Key); err != nil {
+			return err
+		}
 	}
 	s.proxyKey, s.proxyContract, s.version = id.Key, id.Contract, id.Version
 	if s.version < role.WorkerMinVersion || s.version > role.WorkerMaxVersion {
@@ -323,7 +349,7 @@ func (s *session) stat() ConnectionStat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return ConnectionStat{
-		Address: s.peer.Addr, Contract: s.proxyContract.Friendly(false, s.w.cfg.TestOnly), Ready: s.ready,
+		Address: s.peer.Addr, ContractKey: hex.EncodeToString(s.proxyKey[:]), Contract: s.proxyContract.Friendly(false, s.w.cfg.TestOnly), Ready: s.ready,
 		Level: s.peer.Level, Verdict: string(s.peer.Kind), EarnedTokens: s.view.Heard().Used,
 	}
 }

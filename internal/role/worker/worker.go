@@ -78,6 +78,9 @@ type Config struct {
 	// Channel is told which proxy contract a worker contract belongs to, once a
 	// proxy is connected, which an error ends; may be nil.
 	Channel func(ctx context.Context, proxy, contract cocoon.Address) error
+	// MayUse says why a proxy, by its contract key, gets no work of ours; nil = all
+	// do.
+	MayUse func(contractKey [32]byte) error
 	// Sealer opens sealed requests; nil = none is taken. Sign signs with the
 	// node key of the statements that the sealer's keys stand in; Block is the
 	// newest proven block, which may be nil where there is no chain.
@@ -344,11 +347,12 @@ type Stats struct {
 
 // ConnectionStat is one proxy connection.
 type ConnectionStat struct {
-	Address  string `json:"address"`
-	Contract string `json:"proxy_sc_address"`
-	Ready    bool   `json:"is_ready"`
-	Level    int    `json:"level"`
-	Verdict  string `json:"verdict"`
+	Address     string `json:"address"`
+	ContractKey string `json:"contract_key"`
+	Contract    string `json:"proxy_sc_address"`
+	Ready       bool   `json:"is_ready"`
+	Level       int    `json:"level"`
+	Verdict     string `json:"verdict"`
 	// EarnedTokens is the highest counter heard.
 	EarnedTokens int64 `json:"earned_tokens_max_known"`
 }
@@ -366,4 +370,55 @@ func (w *Worker) Stats() Stats {
 		st.Connections = append(st.Connections, s.stat())
 	}
 	return st
+}
+
+// Watched are the connected proxies of level 1, whose audit logs can be asked for.
+func (w *Worker) Watched() []role.Watched {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []role.Watched
+	for s := range w.sessions {
+		if s.peer.Node == nil {
+			continue
+		}
+		s.mu.Lock()
+		earned := s.view.Heard().Durable
+		s.mu.Unlock()
+		out = append(out, role.Watched{ContractKey: s.proxyKey, Proxy: s.proxyContract, Party: s.contract, Endpoint: s.peer.Addr, Counter: earned})
+	}
+	return out
+}
+
+// Log asks the proxy of a contract key for a page of its audit log, and returns
+// it as JSON. What it says is held against the chain by whoever asks.
+func (w *Worker) Log(ctx context.Context, contractKey [32]byte, page string) ([]byte, error) {
+	w.mu.Lock()
+	var s *session
+	for x := range w.sessions {
+		if x.proxyKey == contractKey && x.peer.Node != nil {
+			s = x
+		}
+	}
+	w.mu.Unlock()
+	if s == nil {
+		return nil, role.ErrNoProxy
+	}
+	answer, err := role.Ask[*schema.CocoonLogPage](ctx, s.conn, paymentTimeout, &schema.CocoonGetLog{Page: page})
+	if err != nil {
+		return nil, err
+	}
+	return answer.Json, nil
+}
+
+// Leave ends the connections to a proxy that MayUse refuses from now on: what
+// runs for it may finish within Config.Drain.
+func (w *Worker) Leave(contractKey [32]byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for s := range w.sessions {
+		if s.proxyKey == contractKey {
+			s.sendEnabled(false)
+			s.retire.Do(func() { close(s.retired) })
+		}
+	}
 }
