@@ -26,6 +26,18 @@ type wordEngine struct {
 	bodies  []map[string]json.RawMessage
 }
 
+// asked is how often the engine was asked about a text.
+func (e *wordEngine) asked(text string) (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, b := range e.bodies {
+		if strings.Contains(string(b["messages"]), text) {
+			n++
+		}
+	}
+	return n
+}
+
 func startEngine(t *testing.T) *wordEngine {
 	t.Helper()
 	e := &wordEngine{stopped: make(chan time.Time, 16)}

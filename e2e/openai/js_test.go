@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// TestJavaScript runs the official clients for JavaScript (../js).
-func TestJavaScript(t *testing.T) {
+// needNode returns the program that runs ../js.
+func needNode(t *testing.T) string {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	require(t, err == nil, "node is not installed")
 	_, err = os.Stat("../js/node_modules/openai")
@@ -17,6 +18,12 @@ func TestJavaScript(t *testing.T) {
 		_, err = os.Stat("../js/node_modules/@anthropic-ai/sdk")
 	}
 	require(t, err == nil, "e2e/js/node_modules is missing: run `npm ci --ignore-scripts` in e2e/js")
+	return node
+}
+
+// TestJavaScript runs the official clients for JavaScript (../js).
+func TestJavaScript(t *testing.T) {
+	node := needNode(t)
 	forEach(t, func(t *testing.T, to target) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()

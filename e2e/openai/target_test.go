@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -151,7 +152,8 @@ func network(t *testing.T) target {
 	return target{base, engine, 20}
 }
 
-// startUp runs `cocoon up` until the test ends and returns its base URL.
+// startUp runs `cocoon up` until the test ends and returns its base URL. Its
+// folder is a new one unless args name one.
 func startUp(t *testing.T, args ...string) string {
 	t.Helper()
 	if testing.Short() {
@@ -162,6 +164,9 @@ func startUp(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	if i := slices.Index(args, "--dir"); i >= 0 {
+		dir = args[i+1]
+	}
 	cmd := exec.Command(path, append([]string{"up", "--listen", "127.0.0.1:0", "--dir", dir}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -124,11 +125,47 @@ func (g *Gateway) engineError(ctx context.Context, answer *Answer) error {
 	if err != nil {
 		return callError(ctx, err)
 	}
-	e := openai.ParseError(answer.Status, body)
+	e := engineFault(answer.Status, body)
 	if s, err := strconv.ParseUint(answer.Header.Get("Retry-After"), 10, 16); err == nil {
 		e.RetryAfter = time.Duration(s) * time.Second
 	}
 	return e
+}
+
+// engineFault is an engine's error as its caller may hear it. What is between
+// the engine and its worker is no fault of the caller, an endpoint that is not
+// there is no server that may be asked again, and what the gateway says of keys,
+// peers and budgets nobody else says.
+func engineFault(status int, body []byte) *openai.Error {
+	switch status {
+	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return openai.Upstream("The engine refused its worker with status %d.", status)
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		e := openai.ParseError(status, body)
+		return openai.Unsupported("model", "The engine that serves this model does not serve such calls. It says: %s", e.Message)
+	}
+	as := status
+	switch {
+	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge, status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
+	case status >= 400 && status < 500:
+		as = http.StatusBadRequest
+	default:
+		as = http.StatusBadGateway
+	}
+	e, plain := openai.ParseError(as, body), openai.ParseError(as, nil)
+	if e.Message == plain.Message {
+		e.Message = fmt.Sprintf("The engine answered with status %d.", status)
+	}
+	if openai.IsCode(e.Code) && !engineCodes[e.Code] {
+		e.Code, e.Type = plain.Code, plain.Type
+	}
+	return e
+}
+
+// engineCodes are the gateway's own codes that engines may use too.
+var engineCodes = map[string]bool{
+	openai.CodeInvalidJSON: true, openai.CodeInvalidType: true, openai.CodeInvalidValue: true, openai.CodeInvalidForm: true, openai.CodeMissingParameter: true,
+	openai.CodeUnsupported: true, openai.CodeTooLarge: true, openai.CodeRateLimited: true, openai.CodeUpstream: true, openai.CodeUnavailable: true, openai.CodeTimeout: true,
 }
 
 // told is a whole answer, read to its end.
@@ -155,7 +192,7 @@ func (g *Gateway) readWhole(ctx context.Context, answer *Answer) (*told, error) 
 		return nil, openai.Upstream("The worker's answer is not one JSON object.")
 	}
 	if chunk.IsError {
-		return nil, openai.ParseError(http.StatusBadGateway, body)
+		return nil, engineFault(http.StatusBadGateway, body)
 	}
 	t := &told{body: body, chunk: chunk, usage: chunk.Usage, final: answer.Final()}
 	g.metrics.final(t.final)

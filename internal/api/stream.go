@@ -229,7 +229,7 @@ func (s *streamer) chunk(data []byte) error {
 		return openai.Upstream("An event of the answer is not a JSON object.")
 	}
 	if c.IsError {
-		return openai.ParseError(http.StatusBadGateway, data)
+		return engineFault(http.StatusBadGateway, data)
 	}
 	s.events++
 	if !s.finished {

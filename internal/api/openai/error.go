@@ -302,6 +302,9 @@ func (e *Error) WriteBody(w http.ResponseWriter, b []byte) {
 	if after <= 0 && (e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable) {
 		after = time.Second // whoever made the error named none
 	}
+	if e.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer") // RFC 9110 15.5.2
+	}
 	if after > 0 {
 		h.Set("Retry-After", strconv.FormatInt(int64(math.Ceil(after.Seconds())), 10))
 	}
@@ -321,6 +324,8 @@ func ParseError(status int, body []byte) *Error {
 	switch {
 	case status == http.StatusTooManyRequests:
 		e.Type, e.Code = TypeRateLimit, CodeRateLimited
+	case status == http.StatusRequestEntityTooLarge:
+		e.Type, e.Code = TypeInvalidRequest, CodeTooLarge
 	case status == http.StatusServiceUnavailable:
 		e.Code = CodeUnavailable
 	case status == http.StatusGatewayTimeout:

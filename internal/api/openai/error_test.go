@@ -23,6 +23,11 @@ func TestErrorWrite(t *testing.T) {
 	if want := `{"error":{"message":"slow down","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}` + "\n"; w.Body.String() != want {
 		t.Errorf("got %s want %s", w.Body, want)
 	}
+	w = httptest.NewRecorder()
+	Errorf(CodeInvalidKey, "no").Write(w)
+	if w.Code != 401 || w.Header().Get("WWW-Authenticate") != "Bearer" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
 	b, err := json.Marshal(InvalidRequest("n", "'n' must be at least 1."))
 	if want := `{"error":{"message":"'n' must be at least 1.","type":"invalid_request_error","param":"n","code":"invalid_value"}}`; err != nil || string(b) != want {
 		t.Errorf("got %s, %v want %s", b, err, want)
@@ -65,6 +70,7 @@ func TestParseError(t *testing.T) {
 		{503, ``, 503, "The engine answered with status 503.", TypeServer, "", CodeUnavailable},
 		{504, `[]`, 504, "The engine answered with status 504.", TypeServer, "", CodeTimeout},
 		{429, `{"error":{}}`, 429, "The engine answered with status 429.", TypeRateLimit, "", CodeRateLimited},
+		{413, `{"detail":"x"}`, 413, "The engine answered with status 413.", TypeInvalidRequest, "", CodeTooLarge},
 		{302, `{}`, 502, "The engine answered with status 302.", TypeServer, "", CodeUpstream},
 	} {
 		e := ParseError(c.status, []byte(c.body))
