@@ -26,15 +26,7 @@ type EnclavePolicy struct {
 // Every error is a *RefusedError.
 func VerifyEnclave(quote []byte, want ReportData, end *Endorsements, policy *EnclavePolicy, now time.Time) (*Result, error) {
 	c := &card{}
-	res, err := appraiseEnclave(c, quote, want, end, policy, now)
-	if err == nil {
-		err = c.err
-	}
-	if err != nil {
-		return nil, &RefusedError{Err: err, Factors: c.factors}
-	}
-	res.Factors = c.factors
-	return res, nil
+	return c.close(appraiseEnclave(c, quote, want, end, policy, now))
 }
 
 func appraiseEnclave(c *card, quote []byte, want ReportData, end *Endorsements, policy *EnclavePolicy, now time.Time) (*Result, error) {

@@ -83,15 +83,7 @@ type Endorsements struct {
 // Every error is a *RefusedError.
 func Verify(ev Evidence, want ReportData, end *Endorsements, policy *Policy, now time.Time) (*Result, error) {
 	c := &card{}
-	res, err := appraise(c, ev, want, end, policy, now)
-	if err == nil {
-		err = c.err
-	}
-	if err != nil {
-		return nil, &RefusedError{Err: err, Factors: c.factors}
-	}
-	res.Factors = c.factors
-	return res, nil
+	return c.close(appraise(c, ev, want, end, policy, now))
 }
 
 // appraise fills the card. It returns an error only where nothing further can
@@ -162,6 +154,18 @@ func (c *card) check(name string, ok bool, err error, detail string) {
 	} else {
 		c.stop(name, err)
 	}
+}
+
+// close ends an appraisal: a result only if nothing enforced failed.
+func (c *card) close(res *Result, err error) (*Result, error) {
+	if err == nil {
+		err = c.err
+	}
+	if err != nil {
+		return nil, &RefusedError{Err: err, Factors: c.factors}
+	}
+	res.Factors = c.factors
+	return res, nil
 }
 
 // Factors returns the scorecard of an error of Verify, nil for other errors.
