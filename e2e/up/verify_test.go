@@ -84,6 +84,16 @@ func TestVerify(t *testing.T) {
 		t.Errorf("headers: %v", r.header)
 	}
 
+	var found struct {
+		Simulated bool `json:"simulated"`
+		Checks    []struct{ Code, Result, Cause, Fix string }
+	}
+	code, text, _ := run(t, "", "--dir", dir, "doctor", "--json")
+	unmarshal(t, text, &found)
+	if code != 0 || !found.Simulated || len(found.Checks) < 12 {
+		t.Errorf("a healthy network: doctor exits %d: %s", code, text)
+	}
+
 	// Another genuine proxy in the place of a known one is refused, by the
 	// command and by the client.
 	pins := filepath.Join(dir, "client", "pins.json")
@@ -102,6 +112,9 @@ func TestVerify(t *testing.T) {
 	c, _ = verify(1, "proxy")
 	if f := c.failed(); len(f) != 1 || f[0].Name != "pin" || !strings.Contains(f[0].Detail, pins) {
 		t.Errorf("a changed pin: %+v", f)
+	}
+	if code, text, _ := run(t, "", "--dir", dir, "doctor"); code != 1 || !strings.Contains(text, pins) || !strings.Contains(text, "fix: ") {
+		t.Errorf("a changed pin: doctor exits %d: %s", code, text)
 	}
 	n.kill("client")
 	eventually(t, "refusal by the client", func() bool {

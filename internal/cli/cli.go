@@ -107,7 +107,7 @@ Start here:  cocoon up        the whole network on this machine, simulated
 		a.roleCommand("client", "The client: an OpenAI-compatible endpoint beside an app"),
 		a.roleCommand("proxy", "A proxy: picks workers and keeps the accounts"),
 		a.roleCommand("worker", "A worker: runs a model on an engine"),
-		a.chatCommand(), a.modelsCommand(), a.workersCommand(), a.statusCommand(), a.verifyCommand(), a.receiptCommand(), a.auditCommand(),
+		a.chatCommand(), a.modelsCommand(), a.workersCommand(), a.statusCommand(), a.doctorCommand(), a.verifyCommand(), a.receiptCommand(), a.auditCommand(),
 		a.walletCommand(), a.channelCommand(), a.rootContractCommand(), a.measureCommand(), a.engineCommand(), a.versionCommand(),
 	)
 	root.AddCommand(a.extraCommands()...)
