@@ -286,7 +286,7 @@ func (a *app) channelOrder(ctx context.Context, f *channelFlags, o node.ChannelO
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
 		}
-		if !a.json && o.Verb == settle.OrderClose {
+		if !a.json {
 			fmt.Fprintln(a.env.Stdout, "done, proven on chain")
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/registry"
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/node"
 )
 
@@ -103,6 +104,8 @@ type rootChange struct {
 	message bindings.Message
 	// done reports whether a state has it; nil = a state does not tell.
 	done func(*registry.Snapshot) bool
+	// whole says that it replaces the state that it was planned on.
+	whole bool
 }
 
 // shownRoot is a change as it is printed: what it does, or did.
@@ -150,6 +153,8 @@ type rootOp struct {
 	least                     int // and must
 	flags                     func(cmd *cobra.Command)
 	plan                      func(s *registry.Snapshot, cmd *cobra.Command, args []string) (rootChange, error)
+	// whole, in place of plan, changes the contract's state as a whole.
+	whole func(s *registry.Snapshot, acc *access.Account, cmd *cobra.Command) (rootChange, error)
 }
 
 func (a *app) rootOpCommand(op rootOp) *cobra.Command {
@@ -166,7 +171,12 @@ func (a *app) rootOpCommand(op rootOp) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.wait)
 			defer cancel()
-			return a.changeRoot(ctx, f, func(s *registry.Snapshot) (rootChange, error) { return op.plan(s, cmd, args) })
+			return a.changeRoot(ctx, f, func(s *registry.Snapshot, acc *access.Account) (rootChange, error) {
+				if op.whole != nil {
+					return op.whole(s, acc, cmd)
+				}
+				return op.plan(s, cmd, args)
+			})
 		},
 	})
 	a.ownerFlags(cmd, f)
@@ -178,7 +188,7 @@ func (a *app) rootOpCommand(op rootOp) *cobra.Command {
 }
 
 // changeRoot plans a change on the proven state, shows it, and carries it out.
-func (a *app) changeRoot(ctx context.Context, f *ownerFlags, plan func(*registry.Snapshot) (rootChange, error)) error {
+func (a *app) changeRoot(ctx context.Context, f *ownerFlags, plan func(*registry.Snapshot, *access.Account) (rootChange, error)) error {
 	root, err := a.rootAddress(f.root)
 	if err != nil {
 		return err
@@ -195,7 +205,11 @@ func (a *app) changeRoot(ctx context.Context, f *ownerFlags, plan func(*registry
 	if s.Owner != o.Wallet.Address() {
 		return fmt.Errorf("root contract %s is owned by %s, and this key's wallet is %s: name the owner's key file with --wallet, and the wallet's --kind", root, s.Owner, o.Wallet.Address())
 	}
-	c, err := plan(s)
+	acc, err := o.Chain.Account(ctx, root)
+	if err != nil {
+		return err
+	}
+	c, err := plan(s, &acc)
 	if err != nil {
 		return err
 	}
@@ -220,6 +234,15 @@ func (a *app) changeRoot(ctx context.Context, f *ownerFlags, plan func(*registry
 	if err := a.confirmRoot(ctx, f, x, false); err != nil {
 		return err
 	}
+	if c.whole {
+		now, err := o.Chain.Account(ctx, root)
+		if err != nil {
+			return err
+		}
+		if now.LastTxLT != acc.LastTxLT {
+			return errors.New("nothing was sent: the root contract was changed meanwhile, and this would undo it; begin again")
+		}
+	}
 	tx, err := o.Send(ctx, m)
 	if err != nil {
 		return err
@@ -242,6 +265,31 @@ func (a *app) changeRoot(ctx context.Context, f *ownerFlags, plan func(*registry
 type terms struct {
 	price, fee, proxyStake, clientStake string
 	proxyDelay, clientDelay             time.Duration
+	// Multipliers of prompt, cached, completion and reasoning tokens.
+	multipliers [4]string
+}
+
+// multiplierFlags are the flags of terms.multipliers.
+var multiplierFlags = [4]string{"prompt-multiplier", "cached-multiplier", "completion-multiplier", "reasoning-multiplier"}
+
+// weights adds the flags of what no message but a new state can change.
+func (t *terms) weights(cmd *cobra.Command) {
+	for i, what := range []string{"a prompt token", "a prompt token that the engine had in its cache", "a token of the answer", "a token of reasoning"} {
+		cmd.Flags().StringVar(&t.multipliers[i], multiplierFlags[i], "", "how many tokens "+what+" counts for, as 1 or 0.1")
+	}
+}
+
+// parseWeight is the inverse of weight: a decimal with up to four places.
+func parseWeight(text string) (uint32, error) {
+	whole, frac, _ := strings.Cut(text, ".")
+	if whole == "" || len(frac) > 4 {
+		return 0, fmt.Errorf("%q is not a multiplier such as 8 or 0.125, with at most four decimal places", text)
+	}
+	n, err := strconv.ParseUint(whole+(frac + "0000")[:4], 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a multiplier from 0 to %s", text, weight(math.MaxUint32))
+	}
+	return uint32(n), nil
 }
 
 func (t *terms) prices(cmd *cobra.Command) {
@@ -287,13 +335,32 @@ func (t *terms) apply(cmd *cobra.Command, p *registry.Params) error {
 		}
 		*x.into = uint32(x.d / time.Second)
 	}
+	for i, into := range []*uint32{&p.Multipliers.Prompt, &p.Multipliers.Cached, &p.Multipliers.Completion, &p.Multipliers.Reasoning} {
+		// Flags that the command does not have were not given.
+		if !cmd.Flags().Changed(multiplierFlags[i]) {
+			continue
+		}
+		given = true
+		var err error
+		if *into, err = parseWeight(t.multipliers[i]); err != nil {
+			return usageError{fmt.Errorf("--%s: %w", multiplierFlags[i], err)}
+		}
+	}
 	if !given && cmd.Name() != "deploy" {
-		return usageError{errors.New("nothing to set: name at least one value, as --price 20nano")}
+		example := "--price 20nano"
+		if cmd.Flags().Lookup("price") == nil {
+			example = "--completion-multiplier 8"
+		}
+		return usageError{errors.New("nothing to set: name at least one value, as " + example)}
 	}
 	if err := node.CheckTerms(p); err != nil {
 		return usageError{err}
 	}
 	return nil
+}
+
+func sayWeights(m pricing.Multipliers) string {
+	return fmt.Sprintf("a prompt token counts for %s, a cached one for %s, one of the answer for %s, one of reasoning for %s", weight(m.Prompt), weight(m.Cached), weight(m.Completion), weight(m.Reasoning))
 }
 
 func sayTerms(p *registry.Params) string {
@@ -407,6 +474,20 @@ may be given instead in hex. A worker may serve only listed models.`
 					done: func(s *registry.Snapshot) bool { return sameTerms(&p, &s.Params) },
 				}, nil
 			}},
+		{use: "set-multipliers", short: "Set how much prompt, cached, answer and reasoning tokens count", flags: t.weights,
+			long:    "What is not given stays as it is. The root contract has no message for these alone: its\nstate is replaced by the same one with other multipliers, its code stays.\n\n" + newTerms,
+			example: "  cocoon root set-multipliers --completion-multiplier 8 --cached-multiplier 0.1 --yes",
+			whole: func(s *registry.Snapshot, acc *access.Account, cmd *cobra.Command) (rootChange, error) {
+				p := s.Params
+				if err := t.apply(cmd, &p); err != nil {
+					return rootChange{}, err
+				}
+				data, err := withMultipliers(s.Root, acc.Data, p.Multipliers)
+				return rootChange{
+					say: sayWeights(p.Multipliers), message: &bindings.ReplaceRoot{Data: data, Code: acc.Code}, whole: true,
+					done: func(s *registry.Snapshot) bool { return s.Params.Multipliers == p.Multipliers },
+				}, err
+			}},
 		{use: "set-codes", short: "Set the code of future proxy, worker and client contracts", long: "Without files, the contracts of this program.\n\n" + newTerms,
 			example: "  cocoon root set-codes --yes\n  cocoon root set-codes --proxy-code proxy.boc --yes",
 			flags: func(cmd *cobra.Command) {
@@ -494,6 +575,10 @@ may be given instead in hex. A worker may serve only listed models.`
 				if err := node.CheckTerms(&next.Params); err != nil {
 					return rootChange{}, fmt.Errorf("%s: %w", files.data, err)
 				}
+				// Nor do others notice what has no new number.
+				if next.Version <= s.Version || next.Params.ParamsVersion < s.Params.ParamsVersion {
+					return rootChange{}, fmt.Errorf("%s is of version %d, params %d: the root contract is at %d, params %d, and nobody would take an older state for the newer one", files.data, next.Version, next.Params.ParamsVersion, s.Version, s.Params.ParamsVersion)
+				}
 				code := node.RootCode()
 				if files.code != "" {
 					if code, err = os.ReadFile(files.code); err != nil {
@@ -503,6 +588,37 @@ may be given instead in hex. A worker may serve only listed models.`
 				return rootChange{say: fmt.Sprintf("replace the root contract's data and code; its owner will be %s", next.Owner), message: &bindings.ReplaceRoot{Data: data, Code: code}}, nil
 			}},
 	}
+}
+
+// withMultipliers returns a root contract's data with other multipliers, as a
+// next version. Data that this program would not write as it is, it does not
+// rewrite: what it does not understand would be lost.
+func withMultipliers(root cocoon.Address, data []byte, m pricing.Multipliers) ([]byte, error) {
+	s, err := bindings.DecodeRoot(root, data)
+	if err != nil {
+		return nil, err
+	}
+	again, err := bindings.EncodeRoot(s)
+	if err != nil {
+		return nil, err
+	}
+	is, err := bindings.Hash(data)
+	if err != nil {
+		return nil, err
+	}
+	if would, err := bindings.Hash(again); err != nil || would != is {
+		return nil, errors.New("the root contract holds something that this program cannot read and would lose (an endpoint that is none?): remove it first, or replace the state by `cocoon root set-state`")
+	}
+	if s.Params.StructVersion < 3 {
+		return nil, fmt.Errorf("the params have struct version %d, which holds no multipliers of prompts and answers", s.Params.StructVersion)
+	}
+	if s.Version == math.MaxUint32 || s.Params.ParamsVersion == math.MaxUint32 {
+		return nil, errors.New("the root contract has run out of version numbers")
+	}
+	s.Params.Multipliers = m
+	s.Version++
+	s.Params.ParamsVersion++
+	return bindings.EncodeRoot(s)
 }
 
 // registered returns the proxy of a number in words.
@@ -596,7 +712,8 @@ every proxy, worker and client.
 
 The same wallet and terms give the same address: --unique-id makes another one.
 Unless told otherwise a token costs 20 nano, 19 of them the worker's; contracts stay
-closing for 24 hours (proxies) and 12 (clients); stakes are 10 and 2.5 coins.`,
+closing for 24 hours (proxies) and 12 (clients); stakes are 10 and 2.5 coins; a prompt
+token counts for 1, a cached one for 0.1, one of the answer or of reasoning for 8.`,
 		Example: "  cocoon root deploy --wallet owner.key --ton-config global.config.json\n  cocoon root deploy --wallet owner.key --price 30nano --worker-fee 28nano --proxy-delay 24h --client-delay 12h --yes",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -611,6 +728,7 @@ closing for 24 hours (proxies) and 12 (clients); stakes are 10 and 2.5 coins.`,
 	})
 	a.ownerFlags(cmd, f)
 	t.all(cmd)
+	t.weights(cmd)
 	cmd.Flags().Uint32Var(&unique, "unique-id", 1, "a number that makes the address another one")
 	cmd.Flags().BoolVar(&test, "test", false, "mark the network as one for tests, which it is on every chain but the main one unless this says false")
 	return cmd
@@ -630,7 +748,7 @@ func (a *app) deployRoot(ctx context.Context, f *ownerFlags, p registry.Params, 
 	if err != nil {
 		return err
 	}
-	x := &shownRoot{Root: m.To, Wallet: o.Wallet.Address(), Change: "deploy a root contract: " + sayTerms(&p), ParamsVersion: p.ParamsVersion}
+	x := &shownRoot{Root: m.To, Wallet: o.Wallet.Address(), Change: "deploy a root contract: " + sayTerms(&p) + "; " + sayWeights(p.Multipliers), ParamsVersion: p.ParamsVersion}
 	var acc access.Account
 	if acc, err = o.Chain.Account(ctx, m.To); err != nil {
 		return err

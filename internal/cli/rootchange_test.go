@@ -104,7 +104,11 @@ func TestRootCommands(t *testing.T) {
 			return s.Params.PricePerTokenNano == 30 && s.Params.ProxyDelayBeforeClose == 20 && s.Params.ClientDelayBeforeClose == 10 &&
 				s.Params.MinClientStakeNano == coins.PerCoin/2 && s.Params.MinProxyStakeNano == coins.PerCoin && s.Params.Version == 3
 		}},
-		{args: []string{"set-codes", "--client-code", file("client", contracts.Worker())}, want: func(s rootInfo) bool { return s.Params.Version == 4 }},
+		{args: []string{"set-multipliers", "--completion-multiplier", "6.5", "--cached-multiplier", "0"}, want: func(s rootInfo) bool {
+			return s.Params.CompletionMultiplier == 65000 && s.Params.CachedMultiplier == 0 && s.Params.PromptMultiplier == 10000 && s.Params.ReasoningMultiplier == 80000 &&
+				s.Params.Version == 4 && s.Params.PricePerTokenNano == 30 && len(s.Proxies) == 1 && len(s.WorkerImages) == 1 && s.Owner == addr
+		}},
+		{args: []string{"set-codes", "--client-code", file("client", contracts.Worker())}, want: func(s rootInfo) bool { return s.Params.Version == 5 }},
 		{args: []string{"remove-image", "proxy", hash}, want: func(s rootInfo) bool { return len(s.ProxyImages) == 0 && len(s.WorkerImages) == 1 }},
 		{args: []string{"remove-image", "worker", hash}, want: func(s rootInfo) bool { return len(s.WorkerImages) == 0 }},
 		{args: []string{"remove-model", model}, want: func(s rootInfo) bool { return len(s.ModelHashes) == 0 }},
@@ -144,6 +148,9 @@ func TestRootCommands(t *testing.T) {
 	} {
 		x.fails(exitUsage, say, with(append(args, "--yes")...)...)
 	}
+	x.fails(exitUsage, "as --completion-multiplier 8", with("set-multipliers", "--yes")...)
+	x.fails(exitUsage, "is not a multiplier from 0 to 429496.7295", with("set-multipliers", "--prompt-multiplier", "429496.7296", "--yes")...)
+	x.fails(exitFailed, "nobody would take an older state", with("set-state", "--data", file("same", data), "--yes")...)
 	x.fails(exitFailed, "no proxy 9 is registered", with("remove-proxy", "9", "--yes")...)
 	x.fails(exitFailed, "root data", with("set-state", "--data", file("junk", contracts.Worker()), "--yes")...)
 	p.WorkerFeePerToken = p.PricePerToken + 1
@@ -167,6 +174,60 @@ func TestRootCommands(t *testing.T) {
 		t.Errorf("owner %v, want %v", s.Owner, otherAddr)
 	}
 	x.fails(exitFailed, "is owned by", with("add-model", hash, "--yes")...)
+}
+
+func TestParseWeight(t *testing.T) {
+	for text, want := range map[string]uint32{"0": 0, "1": 10000, "0.1": 1000, "6.5": 65000, "0.0001": 1, "8.": 80000, "429496.7295": 1<<32 - 1} {
+		if got, err := parseWeight(text); err != nil || got != want {
+			t.Errorf("%q is %d, %v, want %d", text, got, err, want)
+		}
+		if back, err := parseWeight(weight(want)); err != nil || back != want {
+			t.Errorf("%d reads as %d, %v", want, back, err)
+		}
+	}
+	for _, text := range []string{"", ".5", "-1", "1e3", "0.00001", "429496.7296", "x", "1.2.3", "+1", "99999999999999999999"} {
+		if got, err := parseWeight(text); err == nil {
+			t.Errorf("%q is %d", text, got)
+		}
+	}
+}
+
+// TestWithMultipliers: data that this program would not write again as it is
+// is not rewritten.
+func TestWithMultipliers(t *testing.T) {
+	p := node.RootParams()
+	p.ProxyCode, p.WorkerCode, p.ClientCode = contracts.Proxy(), contracts.Worker(), contracts.Client()
+	s := &registry.Snapshot{Owner: cocoon.Address{Hash: [32]byte{7}}, Version: 5, LastProxySeqno: 9, Params: p}
+	rewrite := func(change func(*registry.Snapshot)) (*registry.Snapshot, error) {
+		t.Helper()
+		s := *s
+		change(&s)
+		data, err := bindings.EncodeRoot(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := p.Multipliers
+		m.Reasoning = 7
+		if data, err = withMultipliers(s.Root, data, m); err != nil {
+			return nil, err
+		}
+		return bindings.DecodeRoot(s.Root, data)
+	}
+	got, err := rewrite(func(*registry.Snapshot) {})
+	if err != nil || got.Version != 6 || got.Params.ParamsVersion != 2 || got.Params.Multipliers.Reasoning != 7 || got.Params.Multipliers.Prompt != 10000 || got.LastProxySeqno != 9 || got.Owner != s.Owner {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for say, change := range map[string]func(*registry.Snapshot){
+		"cannot read and would lose": func(s *registry.Snapshot) {
+			s.Proxies = []registry.Proxy{{Seqno: 1, ForWorkers: "proxy.example:1", ForClients: "proxy.example:1"}}
+		},
+		"struct version 2":           func(s *registry.Snapshot) { s.Params.StructVersion = 2 },
+		"run out of version numbers": func(s *registry.Snapshot) { s.Version = 1<<32 - 1 },
+	} {
+		if got, err := rewrite(change); err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("%+v, %v; want %q", got, err, say)
+		}
+	}
 }
 
 // TestRootRefuses: a message that the root contract does not take is an error

@@ -467,7 +467,10 @@ func (w *Worker) Channels(ctx context.Context) ([]Channel, error) {
 		out = append(out, ch)
 	}
 	newestFirst(out)
-	return out, nil
+	// Of earlier terms, those that were never used are nobody's business.
+	return slices.DeleteFunc(out, func(c Channel) bool {
+		return c.State == notDeployed && c.Due == 0 && c.ParamsVersion < out[0].ParamsVersion
+	}), nil
 }
 
 // Plan says what Do would send.
