@@ -3,9 +3,12 @@ package web
 import (
 	"encoding/json"
 	"io/fs"
+	"os"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/cocoon-network/cocoon/internal/api/openai"
@@ -65,6 +68,24 @@ func TestAppFiles(t *testing.T) {
 	}
 	if len(keys["en"]) < 150 || len(slices.Compact(slices.Clone(keys["en"]))) != len(keys["en"]) {
 		t.Fatalf("%d English words, or some twice", len(keys["en"]))
+	}
+	// What the tasks of the page note has words in each language.
+	noted := regexp.MustCompile(`append\((?:r\.Notes|out), (?:fmt\.Sprintf\()?"([^"]+)"`)
+	said := 0
+	for _, name := range []string{"../ask.go", "../compose.go", "../replies.go", "../summarize.go", "../translate.go", "search.go"} {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range noted.FindAllSubmatch(src, -1) {
+			said++
+			if n := strings.Count(string(b), strconv.Quote(strings.ReplaceAll(string(m[1]), "%d", "{n}"))+`: "`); n != 2 {
+				t.Errorf("%s: the note %q has words in %d other languages, not 2", name, m[1], n)
+			}
+		}
+	}
+	if said < 12 {
+		t.Errorf("%d notes; are they written in another way now?", said)
 	}
 	b, err = fs.ReadFile(appFiles, "app/task.js")
 	if err != nil {

@@ -19,6 +19,13 @@ function changes(diff) {
   return h("p", { class: "result diff", dir: "auto", "data-diff": true }, diff.map((c) => (tag[c.op] ? h(tag[c.op], {}, c.text) : c.text)));
 }
 
+/** intent says what a reply is for, in the person's language where it is one of
+ * the usual words; the model may choose others. */
+function intent(word) {
+  const key = "intent_" + word.toLowerCase();
+  return h("span", { class: "soft" }, " ", t(key) === key ? h("span", { lang: "en" }, word) : T("span", {}, key));
+}
+
 export function build(panel) {
   const own = h("input", { id: "own-tone", maxlength: "512", "aria-describedby": "own-tone-help", autocomplete: "off" });
   const ownField = field("ownTone", own, "ownToneHelp");
@@ -67,7 +74,7 @@ export function build(panel) {
     const a = await call("POST", "replies", { messages, mask: mask() || undefined }, signal);
     return h("article", { class: "card", "aria-label": t("replies") }, T("h3", {}, "replies"),
       h("ul", { class: "replies" }, a.replies.map((r) => h("li", {},
-        h("button", { type: "button", class: "reply", dir: "auto", onclick: () => useDraft(r.text) }, r.text, h("span", { class: "soft" }, " " + r.intent)), copyButton(r.text)))),
+        h("button", { type: "button", class: "reply", dir: "auto", onclick: () => useDraft(r.text) }, r.text, intent(r.intent)), copyButton(r.text, "link")))),
       T("p", { class: "soft" }, "repliesHelp"), proved("replies", a));
   }));
   panel.append(h("div", { class: "pair" }, form, out), h("div", { class: "pair" }, repliesForm, repliesOut));

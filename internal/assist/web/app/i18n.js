@@ -14,7 +14,7 @@ const en = {
   result: "Result", changes: "Changes", newText: "New text", unchanged: "Nothing had to be changed.", unimproved: "The model gave nothing usable; your draft is as it was.", entitiesLost: "Formatting that could not be kept: {n}", copy: "Copy", copied: "Copied", notCopied: "This browser does not let the page copy; select the text instead.", useDraft: "Use as draft", inDraft: "It is in your draft now",
   repliesTitle: "Reply to a message", received: "Message you received", receivedHint: "Paste one message, or the last few as “Name: text”", suggest: "Suggest replies", repliesHelp: "Choose one to put it into your draft. Nothing is sent by itself.",
   summariseTitle: "Summarise", source: "What", sourcePaste: "A pasted text", sourceChat: "A chat from a file", pasteText: "Text", pasteHint: "Paste messages or any text",
-  file: "Exported chat (JSON)", fileHelp: "In Telegram Desktop: open the chat, menu, Export chat history, format JSON. The file is read in this browser; only what you choose is sent.", chat: "Chat", me: "I am", meUnknown: "Not said", loaded: "{name}: {n} messages with text",
+  file: "Exported chat (JSON)", fileChoose: "Choose a file…", fileHelp: "In Telegram Desktop: open the chat, menu, Export chat history, format JSON. The file is read in this browser; only what you choose is sent.", chat: "Chat", me: "I am", meUnknown: "Not said", loaded: "{name}: {n} messages with text",
   range: "Which messages", rangeLast: "The last ones", rangeMine: "Unread: since my last message", rangeDates: "Between two days", rangeFrom: "From a message on", rangeFromHelp: "Choose “From here” at a message in the list.", lastN: "How many (at most 200)", since: "From", until: "To (included)",
   willSend: "Messages that will be sent: {n}", tooMany: "{n} messages; the newest {most} will be sent.", sayWho: "Say who you are, above.", length: "Length", lengthBullets: "Bullets", lengthShort: "Two or three sentences", lengthLine: "One sentence", summaryTo: "Language of the summary", sameLanguage: "As the messages", summariseGo: "Summarise",
   summary: "Summary", byAI: "Written by AI. The numbers lead to the messages: check what matters.", points: "In short", decisions: "Decisions", questions: "Open questions",
@@ -42,6 +42,7 @@ const en = {
   answer: "Answer",
   noAnswer: "No answer was given. This is what was found:",
   notIndexed: "Nothing found in the index. Has this chat been indexed?",
+  intent_accept: "accept", intent_decline: "decline", intent_ask: "ask", intent_thank: "thank", intent_later: "later",
 };
 
 const id = {
@@ -56,7 +57,7 @@ const id = {
   result: "Hasil", changes: "Perubahan", newText: "Teks baru", unchanged: "Tidak ada yang perlu diubah.", unimproved: "Model tidak memberi hasil yang dapat dipakai; draf Anda tetap seperti semula.", entitiesLost: "Format yang tidak dapat dipertahankan: {n}", copy: "Salin", copied: "Disalin", notCopied: "Peramban ini tidak mengizinkan halaman menyalin; pilih teksnya sendiri.", useDraft: "Pakai sebagai draf", inDraft: "Sudah ada di draf Anda",
   repliesTitle: "Balas pesan", received: "Pesan yang Anda terima", receivedHint: "Tempel satu pesan, atau beberapa yang terakhir sebagai “Nama: teks”", suggest: "Sarankan balasan", repliesHelp: "Pilih satu untuk dimasukkan ke draf. Tidak ada yang terkirim sendiri.",
   summariseTitle: "Ringkas", source: "Apa", sourcePaste: "Teks yang ditempel", sourceChat: "Obrolan dari berkas", pasteText: "Teks", pasteHint: "Tempel pesan atau teks apa pun",
-  file: "Obrolan yang diekspor (JSON)", fileHelp: "Di Telegram Desktop: buka obrolan, menu, Ekspor riwayat obrolan, format JSON. Berkas dibaca di peramban ini; hanya yang Anda pilih yang dikirim.", chat: "Obrolan", me: "Saya adalah", meUnknown: "Tidak disebutkan", loaded: "{name}: {n} pesan dengan teks",
+  file: "Obrolan yang diekspor (JSON)", fileChoose: "Pilih berkas…", fileHelp: "Di Telegram Desktop: buka obrolan, menu, Ekspor riwayat obrolan, format JSON. Berkas dibaca di peramban ini; hanya yang Anda pilih yang dikirim.", chat: "Obrolan", me: "Saya adalah", meUnknown: "Tidak disebutkan", loaded: "{name}: {n} pesan dengan teks",
   range: "Pesan yang mana", rangeLast: "Yang terakhir", rangeMine: "Belum dibaca: sejak pesan terakhir saya", rangeDates: "Di antara dua hari", rangeFrom: "Mulai dari sebuah pesan", rangeFromHelp: "Pilih “Dari sini” pada sebuah pesan di daftar.", lastN: "Berapa (paling banyak 200)", since: "Dari", until: "Sampai (termasuk)",
   willSend: "Pesan yang akan dikirim: {n}", tooMany: "{n} pesan; {most} terbaru akan dikirim.", sayWho: "Sebutkan siapa Anda, di atas.", length: "Panjang", lengthBullets: "Butir", lengthShort: "Dua atau tiga kalimat", lengthLine: "Satu kalimat", summaryTo: "Bahasa ringkasan", sameLanguage: "Seperti pesannya", summariseGo: "Ringkas",
   summary: "Ringkasan", byAI: "Ditulis oleh AI. Angka menuju ke pesannya: periksa yang penting.", points: "Singkatnya", decisions: "Keputusan", questions: "Pertanyaan terbuka",
@@ -84,6 +85,22 @@ const id = {
   answer: "Jawaban",
   noAnswer: "Tidak ada jawaban. Inilah yang ditemukan:",
   notIndexed: "Tidak ada yang ditemukan dalam indeks. Apakah obrolan ini sudah diindeks?",
+  // What the service notes, by its own words.
+  "Nothing was found.": "Tidak ada yang ditemukan.",
+  "This model is too small to answer questions: see what was found.": "Model ini terlalu kecil untuk menjawab pertanyaan: lihat yang ditemukan.",
+  "The model gave no usable answer: see what was found.": "Model tidak memberi jawaban yang dapat dipakai: lihat yang ditemukan.",
+  "What was found does not answer this.": "Yang ditemukan tidak menjawab pertanyaan ini.",
+  "This model is too small for tones and emoji: they were left out.": "Model ini terlalu kecil untuk nada dan emoji: keduanya dilewati.",
+  "The last message has no words to reply to.": "Pesan terakhir tidak berisi kata untuk dibalas.",
+  "The model gave no usable replies: these are stock phrases.": "Model tidak memberi balasan yang dapat dipakai: ini frasa siap pakai.",
+  "There are no words to summarise.": "Tidak ada kata untuk diringkas.",
+  "The model gave no usable summary of a part: its longest messages stand there instead.": "Model tidak memberi ringkasan yang dapat dipakai untuk satu bagian: sebagai gantinya ada pesan-pesan terpanjangnya.",
+  "This model is too small to tell decisions and open questions.": "Model ini terlalu kecil untuk mengenali keputusan dan pertanyaan terbuka.",
+  "Some texts could not be translated and are returned as they were.": "Sebagian teks tidak dapat diterjemahkan dan dikembalikan apa adanya.",
+  "Lexical: this network's embedding model knows letters, not meanings.": "Leksikal: model embedding jaringan ini mengenal huruf, bukan makna.",
+  "Only words were compared: there is no embedding model, or the messages were indexed with another one.": "Hanya kata yang dibandingkan: tidak ada model embedding, atau pesan diindeks dengan model lain.",
+  "{n} messages were indexed with another embedding model and are found by their words only.": "{n} pesan diindeks dengan model embedding lain dan hanya ditemukan lewat katanya.",
+  intent_accept: "menerima", intent_decline: "menolak", intent_ask: "bertanya", intent_thank: "berterima kasih", intent_later: "nanti",
 };
 
 const ru = {
@@ -98,7 +115,7 @@ const ru = {
   result: "Результат", changes: "Изменения", newText: "Новый текст", unchanged: "Менять ничего не пришлось.", unimproved: "Модель не дала пригодного ответа; черновик остался прежним.", entitiesLost: "Не удалось сохранить форматирование: {n}", copy: "Копировать", copied: "Скопировано", notCopied: "Браузер не даёт странице копировать; выделите текст сами.", useDraft: "В черновик", inDraft: "Теперь это в вашем черновике",
   repliesTitle: "Ответить на сообщение", received: "Полученное сообщение", receivedHint: "Вставьте сообщение или несколько последних в виде «Имя: текст»", suggest: "Предложить ответы", repliesHelp: "Выберите ответ, и он попадёт в черновик. Само ничего не отправляется.",
   summariseTitle: "Сводка", source: "Что", sourcePaste: "Вставленный текст", sourceChat: "Чат из файла", pasteText: "Текст", pasteHint: "Вставьте сообщения или любой текст",
-  file: "Экспорт чата (JSON)", fileHelp: "В Telegram Desktop: откройте чат, меню, «Экспорт истории чата», формат JSON. Файл читается в этом браузере; отправляется только то, что вы выбрали.", chat: "Чат", me: "Я", meUnknown: "Не указано", loaded: "{name}: сообщений с текстом — {n}",
+  file: "Экспорт чата (JSON)", fileChoose: "Выбрать файл…", fileHelp: "В Telegram Desktop: откройте чат, меню, «Экспорт истории чата», формат JSON. Файл читается в этом браузере; отправляется только то, что вы выбрали.", chat: "Чат", me: "Я", meUnknown: "Не указано", loaded: "{name}: сообщений с текстом — {n}",
   range: "Какие сообщения", rangeLast: "Последние", rangeMine: "Непрочитанные: после моего последнего", rangeDates: "Между двумя днями", rangeFrom: "Начиная с сообщения", rangeFromHelp: "Нажмите «Отсюда» у сообщения в списке.", lastN: "Сколько (не больше 200)", since: "С", until: "По (включительно)",
   willSend: "Будет отправлено сообщений: {n}", tooMany: "Сообщений: {n}; будут отправлены последние {most}.", sayWho: "Укажите выше, кто вы.", length: "Длина", lengthBullets: "Пункты", lengthShort: "Два-три предложения", lengthLine: "Одно предложение", summaryTo: "Язык сводки", sameLanguage: "Как в сообщениях", summariseGo: "Составить сводку",
   summary: "Сводка", byAI: "Написано ИИ. Номера ведут к сообщениям: проверьте важное.", points: "Коротко", decisions: "Решения", questions: "Открытые вопросы",
@@ -126,6 +143,22 @@ const ru = {
   answer: "Ответ",
   noAnswer: "Ответа нет. Вот что найдено:",
   notIndexed: "В указателе ничего не найдено. Внесён ли в него этот чат?",
+  // What the service notes, by its own words.
+  "Nothing was found.": "Ничего не найдено.",
+  "This model is too small to answer questions: see what was found.": "Эта модель слишком мала, чтобы отвечать на вопросы: смотрите, что нашлось.",
+  "The model gave no usable answer: see what was found.": "Модель не дала годного ответа: смотрите, что нашлось.",
+  "What was found does not answer this.": "В найденном ответа на это нет.",
+  "This model is too small for tones and emoji: they were left out.": "Эта модель слишком мала для тонов и эмодзи: они пропущены.",
+  "The last message has no words to reply to.": "В последнем сообщении нет слов, на которые можно ответить.",
+  "The model gave no usable replies: these are stock phrases.": "Модель не дала годных ответов: это готовые фразы.",
+  "There are no words to summarise.": "Нет слов, из которых можно сделать сводку.",
+  "The model gave no usable summary of a part: its longest messages stand there instead.": "Для одной части модель не дала годной сводки: вместо неё стоят самые длинные сообщения.",
+  "This model is too small to tell decisions and open questions.": "Эта модель слишком мала, чтобы выделять решения и открытые вопросы.",
+  "Some texts could not be translated and are returned as they were.": "Некоторые тексты не удалось перевести, они остались как были.",
+  "Lexical: this network's embedding model knows letters, not meanings.": "Поиск по буквам: модель этой сети не знает смысла слов.",
+  "Only words were compared: there is no embedding model, or the messages were indexed with another one.": "Сравнивались только слова: нет модели смысла, или сообщения внесены с другой моделью.",
+  "{n} messages were indexed with another embedding model and are found by their words only.": "Сообщений, внесённых с другой моделью и находимых только по словам: {n}.",
+  intent_accept: "согласие", intent_decline: "отказ", intent_ask: "вопрос", intent_thank: "благодарность", intent_later: "позже",
 };
 
 const all = { en, id, ru };

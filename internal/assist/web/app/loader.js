@@ -8,9 +8,10 @@ import { failure } from "./task.js";
 const maxFile = 256 << 20;
 let chats = [];
 
-/** loader makes the file field, the choice of a chat and of who one is. */
+/** loader makes the file field (its own words would be in the browser's
+ * language), the choice of a chat and of who one is. */
 export function loader(prefix) {
-  const file = h("input", { type: "file", id: prefix + "-file", accept: ".json,application/json", "aria-describedby": prefix + "-file-help" });
+  const file = h("input", { type: "file", class: "visually-hidden", id: prefix + "-file", accept: ".json,application/json", "aria-describedby": prefix + "-file-help" });
   const which = h("select", { id: prefix + "-chat" });
   const me = h("select", { id: prefix + "-me" });
   const problem = h("div", { "aria-live": "assertive" });
@@ -50,6 +51,6 @@ export function loader(prefix) {
   document.addEventListener("chat", show);
   document.addEventListener("language", show);
   show();
-  return h("div", { class: "loader" }, h("div", { class: "field" }, T("label", { for: file.id }, "file"), file, T("p", { class: "soft", id: prefix + "-file-help" }, "fileHelp")),
+  return h("div", { class: "loader" }, h("div", { class: "field" }, T("label", { for: file.id }, "file"), file, T("label", { for: file.id, class: "button" }, "fileChoose"), T("p", { class: "soft", id: prefix + "-file-help" }, "fileHelp")),
     problem, status, whichField, meField);
 }

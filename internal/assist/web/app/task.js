@@ -79,7 +79,7 @@ export function drafting(show) {
   };
 }
 
-export const copyButton = (text) => T("button", { type: "button", class: "quiet", onclick: async () => toast(t((await copy(text)) ? "copied" : "notCopied")) }, "copy");
+export const copyButton = (text, look = "quiet") => T("button", { type: "button", class: look, onclick: async () => toast(t((await copy(text)) ? "copied" : "notCopied")) }, "copy");
 
 /** badges say in two words how an answer is vouched for. */
 export function badges(p) {
@@ -99,7 +99,7 @@ export function proved(task, a, told) {
   const id = keep(task, a);
   return h("footer", { class: "proofline" },
     a.fallback && !told ? T("p", { class: "note" }, "fallback") : null,
-    (a.notes || []).map((n) => h("p", { class: "note", lang: "en" }, n)),
+    (a.notes || []).map((n) => T("p", { class: "note" }, n.replace(/\d+/, "{n}"), { n: n.match(/\d+/)?.[0] })),
     h("div", { class: "row" }, badges(a), h("span", { class: "cost" }, gram(a.cost_nano)),
       T("button", { type: "button", class: "link", onclick: () => openProof(id) }, "showProof")));
 }
