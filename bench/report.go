@@ -137,7 +137,7 @@ func median(v []float64) float64 {
 }
 
 // oursKinds are the chains that are judged.
-var oursKinds = []topo.Kind{topo.Ours0, topo.Ours1, topo.Sealed, topo.Before}
+var oursKinds = []topo.Kind{topo.Ours0, topo.Ours1, topo.Sealed, topo.Receipts, topo.Before}
 
 // finish computes ratios, noise and verdicts.
 func (r *report) finish() {
@@ -272,34 +272,40 @@ func (r *report) print(w io.Writer) {
 	}
 }
 
-// printPairs says what sealing costs beside the same chain without it, and what
-// a build costs beside the one before.
+// printPairs says what a chain costs beside the one it is compared with:
+// sealing beside none, receipts beside none, a build beside the one before.
 func (r *report) printPairs(w io.Writer) {
-	for _, pair := range []struct {
-		text   string
-		of, to topo.Kind
-	}{{"sealed to unsealed", topo.Sealed, topo.Ours1}, {"to the build before", topo.Ours1, topo.Before}} {
-		type cell struct {
-			scenario string
-			round    int
-		}
-		base := map[cell]*sample{}
+	type cell struct {
+		scenario string
+		kind     topo.Kind
+		round    int
+	}
+	all := map[cell]*sample{}
+	for _, s := range r.Samples {
+		all[cell{s.Scenario, s.Topology, s.Round}] = s
+	}
+	compare := func(kind, with topo.Kind) {
+		cpu, latency := map[string][]float64{}, map[string][]float64{}
 		for _, s := range r.Samples {
-			if s.Topology == pair.to {
-				base[cell{s.Scenario, s.Round}] = s
+			p := all[cell{s.Scenario, with, s.Round}]
+			if s.Topology != kind || p == nil || s.CPU <= 0 || p.CPU <= 0 || s.Result.Chunks == 0 || p.Result.Chunks == 0 {
+				continue
 			}
+			cpu[s.Scenario] = append(cpu[s.Scenario], (s.CPU/float64(s.Result.Chunks))/(p.CPU/float64(p.Result.Chunks)))
+			latency[s.Scenario] = append(latency[s.Scenario], ms(s.Result.Latency.Quantile(0.5)-p.Result.Latency.Quantile(0.5)))
 		}
-		ratios := map[string][]float64{}
-		for _, s := range r.Samples {
-			if p := base[cell{s.Scenario, s.Round}]; s.Topology == pair.of && p != nil && s.CPU > 0 && p.CPU > 0 && s.Result.Chunks > 0 && p.Result.Chunks > 0 {
-				ratios[s.Scenario] = append(ratios[s.Scenario], (s.CPU/float64(s.Result.Chunks))/(p.CPU/float64(p.Result.Chunks)))
-			}
-		}
-		for _, name := range slices.Sorted(maps.Keys(ratios)) {
-			v := ratios[name]
-			fmt.Fprintf(w, "     CPU a piece, %-20s %-32s %7.2f  %5.2f to %5.2f\n", pair.text, name, median(v), slices.Min(v), slices.Max(v))
+		for _, name := range slices.Sorted(maps.Keys(cpu)) {
+			v, l := cpu[name], latency[name]
+			fmt.Fprintf(w, "     CPU a piece, %-32s %7.2f  %5.2f to %5.2f   p50 %+.3f ms\n", fmt.Sprintf("%s to %s, %s", kind, with, name), median(v), slices.Min(v), slices.Max(v), median(l))
 		}
 	}
+	for _, kind := range []topo.Kind{topo.Sealed, topo.Receipts} {
+		compare(kind, topo.Ours1)
+	}
+	for _, kind := range oursKinds {
+		compare(kind, kind+"-before")
+	}
+	compare(topo.Ours1, topo.Before)
 }
 
 func errorsText(m map[string]int64) string {

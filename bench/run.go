@@ -28,7 +28,7 @@ type options struct {
 
 func (o *options) flags(f *flag.FlagSet) {
 	f.StringVar(&o.cocoon, "cocoon", "bin/cocoon", "the program under test")
-	f.StringVar(&o.before, "before", "", "another build, for the topology `before`: ours1 by it")
+	f.StringVar(&o.before, "before", "", "another build, which topologies that end in -before run, as sealed-before; `before` is ours1-before")
 	f.StringVar(&o.profile, "profile", "", "directory for CPU and allocation profiles of our roles (they are slower then)")
 }
 
@@ -110,7 +110,7 @@ func runBench(ctx context.Context, args []string) error {
 	var o options
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	o.flags(f)
-	f.StringVar(&o.topologies, "topologies", "direct,nginx3,haproxy3,ours0,ours1,sealed", "what is compared")
+	f.StringVar(&o.topologies, "topologies", "direct,nginx3,haproxy3,ours0,ours1,sealed,receipts", "what is compared")
 	f.StringVar(&o.only, "scenarios", "c1,c64,half,burst,paced", "loads")
 	f.IntVar(&o.rounds, "rounds", 5, "interleaved rounds")
 	f.DurationVar(&o.window, "window", 2*time.Second, "measured time of each load")

@@ -19,7 +19,7 @@ func (r *report) svg() []byte {
 		l := math.Max(-span, math.Min(span, math.Log2(math.Max(ratio, 1e-9))))
 		return left + width*(l+span)/(2*span)
 	}
-	colour := map[topo.Kind]string{topo.Haproxy3: "#8a8f98", topo.Ours0: "#5b8def", topo.Ours1: "#1f4fbf", topo.Sealed: "#7a3fbf"}
+	colour := map[topo.Kind]string{topo.Haproxy3: "#8a8f98", topo.Ours0: "#5b8def", topo.Ours1: "#1f4fbf", topo.Sealed: "#7a3fbf", topo.Receipts: "#b04fbf"}
 	var b bytes.Buffer
 	text := func(x, y float64, size int, anchor, s string) {
 		fmt.Fprintf(&b, `<text x="%.0f" y="%.0f" font-size="%d" text-anchor="%s">`, x, y, size, anchor)

@@ -16,6 +16,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/chain/wallet"
 	"github.com/cocoon-network/cocoon/internal/node"
 	"github.com/cocoon-network/cocoon/internal/tee/simulated"
+	"github.com/cocoon-network/cocoon/internal/wire"
 )
 
 // Names of the images that the simulated guests run.
@@ -32,7 +33,7 @@ const (
 // private network says: simulated evidence and a root file, so that no chain
 // takes part. All else is as it is in production: validation, metering, signed
 // payments and a ledger that is durable before a request ends.
-func (t *Topology) ours(e Env, dir string) error {
+func (t *Topology) ours(e Env, dir string, kind Kind) error {
 	seed := make([]byte, 32)
 	if _, err := rand.Read(seed); err != nil {
 		return err
@@ -85,8 +86,11 @@ func (t *Topology) ours(e Env, dir string) error {
 			c.Measured.Evidence = string(attest.None)
 		}
 		c.Measured.Seal = string(api.SealOff)
-		if t.Kind == Sealed {
+		if kind == Sealed || kind == Receipts {
 			c.Measured.Seal = string(api.SealRequire)
+		}
+		if kind == Receipts {
+			c.Measured.MinLevel = wire.Level1 // receipts without a chain
 		}
 		r := &c.Runtime
 		r.Dir, r.LogLevel, r.SimulatedSeed, r.SimulatedMachine, r.PowDifficulty = filepath.Join(dir, name), "warn", seedFile, name, -1
@@ -104,10 +108,7 @@ func (t *Topology) ours(e Env, dir string) error {
 			return err
 		}
 		program, args := e.Cocoon, []string{role, "--config", file}
-		if t.Kind == Before {
-			program = e.Before
-		}
-		if level0 := t.Kind == Ours0 && role == "proxy"; level0 || e.Profile != "" {
+		if level0 := kind == Ours0 && role == "proxy"; level0 || e.Profile != "" {
 			// The proxy alone decides the level: it is the acceptor of both
 			// connections.
 			program, args = e.Self, []string{"role", "-role", role, "-config", file, "-profile", e.Profile, "-name", string(t.Kind) + "-" + name}

@@ -33,8 +33,14 @@ const (
 	Ours0    Kind = "ours0"  // the reference protocol
 	Ours1    Kind = "ours1"  // level 1
 	Sealed   Kind = "sealed" // level 1, each request sealed to the worker
-	Before   Kind = "before" // ours1, by another build
+	Before   Kind = "before" // ours1, by another build: ours1-before
+	// Receipts is Sealed as it is where there is a chain: the proxy signs and
+	// logs a part of each receipt, and the client checks and keeps it.
+	Receipts Kind = "receipts"
 )
+
+// before marks a kind that is run with another build: Env.Before.
+const before = "-before"
 
 // ErrMissing says that a peer is not installed here.
 var ErrMissing = errors.New("is not installed")
@@ -43,7 +49,7 @@ var ErrMissing = errors.New("is not installed")
 type Env struct {
 	Dir    string // a directory of its own for each topology is made in it
 	Cocoon string // the program under test
-	Before string // the build that Before runs
+	Before string // another build of it, for kinds that end in -before
 	Self   string // this program, for what the program under test cannot be told
 	Engine string // address of the engine
 	Hops   []int  // cores of all hops
@@ -71,15 +77,25 @@ func StartTopology(ctx context.Context, kind Kind, e Env) (t *Topology, err erro
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	switch kind {
+	name, old := strings.CutSuffix(string(kind), before)
+	if kind == Before {
+		name, old = string(Ours1), true
+	}
+	if old {
+		if e.Before == "" {
+			return nil, fmt.Errorf("%s: which build is the one before? Name it with -before", kind)
+		}
+		e.Cocoon = e.Before
+	}
+	switch base := Kind(name); base {
 	case Direct:
 		t.Addrs = []string{e.Engine}
 	case Nginx3, Haproxy3:
 		err = t.peers(e, dir)
-	case Ours0, Ours1, Sealed, Before:
-		err = t.ours(e, dir)
+	case Ours0, Ours1, Sealed, Receipts:
+		err = t.ours(e, dir, base)
 	default:
-		err = fmt.Errorf("%q is no topology (direct, nginx3, haproxy3, ours0, ours1, sealed, before)", kind)
+		err = fmt.Errorf("%q is no topology (direct, nginx3, haproxy3, ours0, ours1, sealed, receipts)", kind)
 	}
 	if err != nil {
 		return nil, err

@@ -30,7 +30,7 @@ func TestTopologies(t *testing.T) {
 	srv := httptest.NewServer(http.Handler(&engine.Handler{}))
 	defer srv.Close()
 	e := Env{Dir: dir, Cocoon: build("cocoon", "../..", "./cmd/cocoon"), Self: build("bench", "..", "."), Engine: srv.Listener.Addr().String(), Hops: []int{0}}
-	for _, kind := range []Kind{Direct, Nginx3, Haproxy3, Ours0, Ours1, Sealed} {
+	for _, kind := range []Kind{Direct, Nginx3, Haproxy3, Ours0, Ours1, Sealed, Receipts} {
 		t.Run(string(kind), func(t *testing.T) {
 			top, err := StartTopology(t.Context(), kind, e)
 			if errors.Is(err, ErrMissing) {

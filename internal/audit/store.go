@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,17 +42,39 @@ type Kept struct {
 	ProxyCollateral  receipt.Hash `json:"proxy_collateral,omitzero"`
 }
 
+// kept is a receipt as the file has it. A statement with its evidence serves
+// thousands of receipts, so it stands beside the file, once, under its hash;
+// files of earlier versions have it in each receipt.
+type kept struct {
+	Kept
+	WorkerBundleName receipt.Hash `json:"worker_bundle_name,omitzero"`
+	ProxyBundleName  receipt.Hash `json:"proxy_bundle_name,omitzero"`
+}
+
 // Store keeps a client's receipts: the newest of them, bounded in number.
 type Store struct {
 	path   string
 	most   int
 	unlock func() error
 
-	mu   sync.Mutex
-	fr   *frames
-	f    *os.File
-	list []stored
-	last map[cocoon.Address][]byte // newest signed proxy's part by client contract
+	queue   sync.Mutex // of waiting and writing
+	waiting []*keeping
+	writing bool // somebody writes what waits
+
+	mu      sync.Mutex
+	fr      *frames
+	f       *os.File
+	list    []stored
+	last    map[cocoon.Address]newest
+	bundles []bundle // that were put lately
+}
+
+// keeping is a receipt on its way to the disk.
+type keeping struct {
+	k    Kept
+	part *receipt.ProxyPart
+	err  error
+	done chan struct{}
 }
 
 type stored struct {
@@ -59,7 +83,25 @@ type stored struct {
 	length int
 }
 
-const defaultKept = 20_000
+// newest is the newest step of a client contract's chain.
+type newest struct {
+	after  int64
+	signed []byte
+}
+
+// bundle is one that stands on disk under its name.
+type bundle struct {
+	b    []byte
+	name receipt.Hash
+}
+
+const (
+	defaultKept = 20_000
+	// maxKeeping bounds the receipts of one write, maxBundles the bundles whose
+	// names are remembered.
+	maxKeeping = 256
+	maxBundles = 16
+)
 
 // OpenStore opens the receipts in dir, locked against other processes. most
 // bounds how many are kept: 0 = 20,000.
@@ -87,36 +129,47 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	s.f, s.list, s.last = f, nil, map[cocoon.Address][]byte{}
+	s.f, s.list, s.last = f, nil, map[cocoon.Address]newest{}
 	if s.fr, err = openFrames(s.path, storeUse, f, size, s.apply); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	return nil
 }
 
+// apply takes in the receipts of a frame, which stand one behind the other.
 func (s *Store) apply(payload []byte, at int64) error {
-	var k Kept
-	if err := json.Unmarshal(payload, &k); err != nil {
-		return err
+	for d := json.NewDecoder(bytes.NewReader(payload)); ; {
+		from := d.InputOffset()
+		var k kept
+		if err := d.Decode(&k); err == io.EOF && from > 0 {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		p, err := proxyPart(&k.Kept)
+		if err != nil {
+			return err
+		}
+		s.note(&k.Kept, p, at+from, int(d.InputOffset()-from))
 	}
+}
+
+func proxyPart(k *Kept) (*receipt.ProxyPart, error) {
 	signed, err := receipt.ParseSigned(k.Proxy)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p, err := receipt.ParseProxy(signed.Part)
-	if err != nil {
-		return err
+	return receipt.ParseProxy(signed.Part)
+}
+
+// note notes a receipt that stands in the file.
+func (s *Store) note(k *Kept, p *receipt.ProxyPart, at int64, length int) {
+	s.list = append(s.list, stored{k.RequestID, at, length})
+	// Receipts are kept as they come, which is not always the order of their
+	// steps.
+	if last, ok := s.last[p.Client]; !ok || p.After >= last.after {
+		s.last[p.Client] = newest{p.After, k.Proxy}
 	}
-	s.list = append(s.list, stored{k.RequestID, at, len(payload)})
-	if old, err := receipt.ParseSigned(s.last[p.Client]); err == nil {
-		// Receipts are kept as they come, which is not always the order of their
-		// steps.
-		if q, err := receipt.ParseProxy(old.Part); err == nil && q.After > p.After {
-			return nil
-		}
-	}
-	s.last[p.Client] = k.Proxy
-	return nil
 }
 
 // Close releases the store.
@@ -126,25 +179,131 @@ func (s *Store) Close() error {
 	return errors.Join(s.f.Close(), s.unlock())
 }
 
-// Keep makes a receipt durable.
+// Keep returns once a receipt is durable. Those that come together are written
+// together, with one wait for the disk.
 func (s *Store) Keep(k Kept) error {
-	b, err := json.Marshal(k)
+	part, err := proxyPart(&k)
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at, err := s.fr.append(b)
+	x := &keeping{k: k, part: part, done: make(chan struct{})}
+	s.queue.Lock()
+	s.waiting = append(s.waiting, x)
+	write := !s.writing
+	s.writing = true
+	s.queue.Unlock()
+	if write {
+		s.write()
+	}
+	<-x.done
+	return x.err
+}
+
+// write writes what waits until nothing does.
+func (s *Store) write() {
+	for {
+		s.queue.Lock()
+		group := s.waiting[:min(len(s.waiting), maxKeeping)]
+		s.waiting = s.waiting[len(group):]
+		s.writing = len(group) > 0
+		s.queue.Unlock()
+		if len(group) == 0 {
+			return
+		}
+		s.mu.Lock()
+		s.keep(group)
+		s.mu.Unlock()
+		for _, x := range group {
+			close(x.done)
+		}
+	}
+}
+
+// keep makes a group durable, or each of it fail; the lock is held.
+func (s *Store) keep(group []*keeping) {
+	var payload []byte
+	written, ends := group[:0:0], []int(nil)
+	for _, x := range group {
+		var b []byte
+		if b, x.err = s.encode(x.k); x.err == nil {
+			payload = append(payload, b...)
+			written, ends = append(written, x), append(ends, len(payload))
+		}
+	}
+	if len(written) == 0 {
+		return
+	}
+	at, err := s.fr.append(payload)
+	from := 0
+	for i, x := range written {
+		if x.err = err; err == nil {
+			s.note(&x.k, x.part, at+int64(from), ends[i]-from)
+		}
+		from = ends[i]
+	}
+	if err == nil && len(s.list) > 2*s.most {
+		if err := s.compact(); err != nil {
+			for _, x := range written {
+				x.err = err
+			}
+		}
+	}
+}
+
+// encode returns a receipt as the file has it, its bundles in their own files.
+func (s *Store) encode(k Kept) ([]byte, error) {
+	out := kept{Kept: k}
+	var err error
+	if out.WorkerBundleName, err = s.putBundle(k.WorkerBundle); err != nil {
+		return nil, err
+	}
+	if out.ProxyBundleName, err = s.putBundle(k.ProxyBundle); err != nil {
+		return nil, err
+	}
+	out.WorkerBundle, out.ProxyBundle = nil, nil
+	return json.Marshal(out)
+}
+
+// putBundle keeps a bundle once and names it; the lock is held. It mostly is
+// one of the last few.
+func (s *Store) putBundle(b []byte) (receipt.Hash, error) {
+	if len(b) == 0 {
+		return receipt.Hash{}, nil
+	}
+	for _, known := range s.bundles {
+		if bytes.Equal(known.b, b) {
+			return known.name, nil
+		}
+	}
+	name, err := s.put(b)
 	if err != nil {
-		return err
+		return name, err
 	}
-	if err := s.apply(b, at); err != nil {
-		return err
+	if len(s.bundles) == maxBundles {
+		s.bundles = s.bundles[1:]
 	}
-	if len(s.list) > 2*s.most {
-		return s.compact()
+	s.bundles = append(s.bundles, bundle{slices.Clone(b), name})
+	return name, nil
+}
+
+// decode reads a receipt of the file, with its bundles; the lock is held.
+func (s *Store) decode(x stored) (Kept, error) {
+	b, err := s.read(x)
+	if err != nil {
+		return Kept{}, err
 	}
-	return nil
+	var k kept
+	if err := json.Unmarshal(b, &k); err != nil {
+		return Kept{}, err
+	}
+	// One that is gone is missing in the receipt, and its verification says so.
+	if k.WorkerBundleName != (receipt.Hash{}) {
+		k.WorkerBundle, _ = s.Collateral(k.WorkerBundleName)
+	}
+	if k.ProxyBundleName != (receipt.Hash{}) {
+		k.ProxyBundle, _ = s.Collateral(k.ProxyBundleName)
+	}
+	return k.Kept, nil
 }
 
 // compact keeps the newest ones only, in a file that takes the old one's name
@@ -160,14 +319,20 @@ func (s *Store) compact() error {
 	}
 	defer f.Close()
 	fr := &frames{name: tmp, use: storeUse, f: f}
-	for _, x := range s.list[len(s.list)-s.most:] {
-		b, err := s.read(x)
-		if err == nil {
-			_, err = fr.append(b)
+	for kept := s.list[len(s.list)-s.most:]; len(kept) > 0; {
+		var payload []byte
+		n := 0
+		for ; n < len(kept) && n < maxKeeping && len(payload) < maxFrame/4; n++ {
+			b, err := s.read(kept[n])
+			if err != nil {
+				return err
+			}
+			payload = append(payload, b...)
 		}
-		if err != nil {
+		if _, err := fr.append(payload); err != nil {
 			return err
 		}
+		kept = kept[n:]
 	}
 	if err := errors.Join(os.Rename(tmp, s.path), syncDirs(filepath.Dir(s.path)), s.f.Close()); err != nil {
 		return err
@@ -181,9 +346,14 @@ func (s *Store) compact() error {
 // PutCollateral keeps vendors' statements, durable, and returns their name:
 // equal ones are kept once, for as long as a receipt names them.
 func (s *Store) PutCollateral(b []byte) (receipt.Hash, error) {
-	name := receipt.Hash(sha256.Sum256(b))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.put(b)
+}
+
+// put keeps bytes under their hash; the lock is held.
+func (s *Store) put(b []byte) (receipt.Hash, error) {
+	name := receipt.Hash(sha256.Sum256(b))
 	dir := s.collateral()
 	path := filepath.Join(dir, name.String())
 	if _, err := os.Stat(path); err == nil {
@@ -221,7 +391,7 @@ func (s *Store) collateral() string { return filepath.Join(filepath.Dir(s.path),
 func (s *Store) dropCollateral() error {
 	named := map[string]bool{}
 	for _, x := range s.list {
-		var k Kept
+		var k kept
 		b, err := s.read(x)
 		if err == nil {
 			err = json.Unmarshal(b, &k)
@@ -229,8 +399,11 @@ func (s *Store) dropCollateral() error {
 		if err != nil {
 			return err
 		}
-		named[k.WorkerCollateral.String()], named[k.ProxyCollateral.String()] = true, true
+		for _, name := range []receipt.Hash{k.WorkerCollateral, k.ProxyCollateral, k.WorkerBundleName, k.ProxyBundleName} {
+			named[name.String()] = true
+		}
 	}
+	s.bundles = nil // what is dropped is put anew
 	all, err := os.ReadDir(s.collateral())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -258,7 +431,7 @@ func (s *Store) read(x stored) ([]byte, error) {
 func (s *Store) Last(client cocoon.Address) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.last[client])
+	return slices.Clone(s.last[client].signed)
 }
 
 // Find returns the receipt whose id begins with prefix, which must be one:
@@ -270,12 +443,7 @@ func (s *Store) Find(prefix string) (Kept, error) {
 		if len(prefix) < 8 || !strings.HasPrefix(x.id.String(), prefix) {
 			continue
 		}
-		var k Kept
-		b, err := s.read(x)
-		if err == nil {
-			err = json.Unmarshal(b, &k)
-		}
-		return k, err
+		return s.decode(x)
 	}
 	return Kept{}, fmt.Errorf("%w: no receipt %q is kept here (ids of at least 8 digits)", ErrNotFound, prefix)
 }
@@ -289,11 +457,7 @@ func (s *Store) List(most int) ([]Kept, error) {
 		if len(out) == most {
 			break
 		}
-		var k Kept
-		b, err := s.read(x)
-		if err == nil {
-			err = json.Unmarshal(b, &k)
-		}
+		k, err := s.decode(x)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -349,8 +350,16 @@ type receiptStore struct {
 	owes      func(part, bundle []byte) // nil: no log is watched
 
 	mu    sync.Mutex
-	known map[[32]byte]receipt.Hash // collateral by the bundle's hash
+	known []endorsed // bundles met lately
 }
+
+// endorsed is a bundle and the name of its collateral.
+type endorsed struct {
+	bundle []byte
+	name   receipt.Hash
+}
+
+const maxEndorsed = 16
 
 // collateral keeps what the vendor says now of a bundle's machine, and names
 // it; zero where there is nothing.
@@ -358,13 +367,14 @@ func (s *receiptStore) collateral(ctx context.Context, bundle []byte) (receipt.H
 	if s.endorser == nil || len(bundle) == 0 {
 		return receipt.Hash{}, nil
 	}
-	key := sha256.Sum256(bundle)
 	s.mu.Lock()
-	name, ok := s.known[key]
-	s.mu.Unlock()
-	if ok {
-		return name, nil
+	for _, e := range s.known {
+		if bytes.Equal(e.bundle, bundle) {
+			s.mu.Unlock()
+			return e.name, nil
+		}
 	}
+	s.mu.Unlock()
 	b, err := statement.ParseBundle(bundle)
 	if err != nil || b.Evidence.Format == attest.FormatNone {
 		return receipt.Hash{}, err
@@ -377,15 +387,14 @@ func (s *receiptStore) collateral(ctx context.Context, bundle []byte) (receipt.H
 	if err != nil {
 		return receipt.Hash{}, err
 	}
-	if name, err = s.PutCollateral(text); err != nil {
+	name, err := s.PutCollateral(text)
+	if err != nil {
 		return receipt.Hash{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.known) > 256 || s.known == nil {
-		s.known = map[[32]byte]receipt.Hash{}
-	}
-	s.known[key] = name
+	s.known = append(s.known, endorsed{bytes.Clone(bundle), name})
+	s.known = s.known[max(0, len(s.known)-maxEndorsed):]
 	return name, nil
 }
 

@@ -210,7 +210,7 @@ func (s *session) takeReceipt(ctx context.Context, hop cocoon.RequestID, b, work
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrProxyPart, err)
 	}
-	node, err := s.signer(signed)
+	node, err := s.signer(signed, p.Statement)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrProxyPart, err)
 	}
@@ -261,8 +261,9 @@ func (s *session) takeReceipt(ctx context.Context, hop cocoon.RequestID, b, work
 }
 
 // signer returns the node whose key signed a proxy's part: the proxy as it is
-// now, or as a session proved it before it was started anew.
-func (s *session) signer(signed receipt.Signed) (*tee.Node, error) {
+// now, or as a session proved it before it was started anew. Of several
+// statements of that key it is the one that the part names, else the newest.
+func (s *session) signer(signed receipt.Signed, statement [32]byte) (*tee.Node, error) {
 	b := s.books
 	b.mu.Lock()
 	if s.nc.Session != nil {
@@ -270,20 +271,24 @@ func (s *session) signer(signed receipt.Signed) (*tee.Node, error) {
 	}
 	nodes := slices.Clone(b.nodes)
 	b.mu.Unlock()
-	p, err := receipt.ParseProxy(signed.Part)
-	if err != nil {
-		return nil, err
+	// Most statements are of one key, so each key is tried once.
+	tried := map[[32]byte]bool{}
+	signs := func(n *tee.Node) bool {
+		if tried[n.Key] {
+			return false
+		}
+		tried[n.Key] = true
+		return signed.Verify(n.Key) == nil
 	}
-	var by *tee.Node
+	if i := slices.IndexFunc(nodes, func(n *tee.Node) bool { return n.Digest == statement }); i >= 0 && signs(nodes[i]) {
+		return nodes[i], nil
+	}
 	for _, n := range slices.Backward(nodes) {
-		if signed.Verify(n.Key) == nil && (by == nil || n.Digest == p.Statement) {
-			by = n
+		if signs(n) {
+			return n, nil
 		}
 	}
-	if by == nil {
-		return nil, receipt.ErrSignature
-	}
-	return by, nil
+	return nil, receipt.ErrSignature
 }
 
 // named returns the statement that a part names, as a bundle: the one its
@@ -307,6 +312,9 @@ func (s *session) named(ctx context.Context, digest [32]byte, by *tee.Node) []by
 
 // seen remembers a proven node of the proxy; the lock is held.
 func (b *books) seen(n *tee.Node) {
+	if k := len(b.nodes); k > 0 && b.nodes[k-1] == n {
+		return
+	}
 	b.nodes = slices.DeleteFunc(b.nodes, func(o *tee.Node) bool { return o.Digest == n.Digest })
 	b.nodes = append(b.nodes, n)
 	b.nodes = b.nodes[max(0, len(b.nodes)-maxNodes):]
