@@ -11,6 +11,7 @@ package tee
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/cocoon-network/cocoon"
@@ -88,6 +89,15 @@ type Conn struct {
 	Exporter func(label string, length int) ([]byte, error)
 	// Session is that of level 1; nil at level 0.
 	Session Session
+}
+
+// CloseWrite says that nothing more is sent, while reading goes on; it fails
+// with errors.ErrUnsupported where the connection cannot say that.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Dialer opens authenticated connections to host:port.

@@ -109,13 +109,18 @@ func (c *Conn) Run(ctx context.Context) error {
 		c.out.first(idConnect, int64(rand.Uint64()))
 	}
 	c.wg.Go(func() { c.fail(c.write()) })
-	c.fail(c.read(ctx))
+	err := c.read(ctx)
+	if reason := c.out.draining(); reason != nil && errors.Is(err, ErrPeerGone) {
+		err = reason // it only follows us
+	}
+	c.fail(err)
 	c.wg.Wait()
 	return c.err
 }
 
 // Close ends the connection for the given reason. What is queued already is
-// still written, if the peer takes it within Linger; new messages are refused.
+// still written and the peer closes first, if it does so within Linger; new
+// messages are refused.
 // Close does not wait: Done and Run say when it is over.
 func (c *Conn) Close(reason error) {
 	if reason == nil {

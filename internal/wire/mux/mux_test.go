@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -657,4 +658,37 @@ func TestSendLater(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestCloseUnread: what was sent before Close arrives, though whoever closes
+// has not read all that the peer sent, and the peer reads late and goes on
+// writing.
+func TestCloseUnread(t *testing.T) {
+	dialer, acceptor := tcp(t)
+	const parts = 100
+	goOn, slow := make(chan struct{}), make(chan struct{})
+	defer close(slow)
+	var got atomic.Int64
+	d, ended := run(t, dialer, mux.Config{Side: mux.Dialer, Handler: handler{message: func(*mux.Conn, []byte) {
+		<-goOn
+		got.Add(1)
+	}}})
+	a, _ := run(t, acceptor, mux.Config{Side: mux.Acceptor, Handler: handler{message: func(*mux.Conn, []byte) { <-slow }}})
+	<-d.Ready()
+	<-a.Ready()
+	unread := make([]byte, 1000)
+	for range parts {
+		if err := errors.Join(d.Send(t.Context(), unread), a.Send(t.Context(), unread)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.Close(errors.New("enough"))
+	for range parts {
+		_ = d.Send(t.Context(), unread) // refused where the other side is gone
+		runtime.Gosched()
+	}
+	close(goOn)
+	if err := <-ended; !errors.Is(err, mux.ErrPeerGone) || got.Load() != parts {
+		t.Errorf("%d of %d parts, then %v", got.Load(), parts, err)
+	}
 }

@@ -2,10 +2,12 @@ package mux
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
@@ -341,6 +343,13 @@ func (q *sendQueue) drain(reason error) {
 	q.Unlock()
 }
 
+// draining is the reason given to drain, nil before.
+func (q *sendQueue) draining() error {
+	q.Lock()
+	defer q.Unlock()
+	return q.reason
+}
+
 // take returns all that is queued, waiting for it if need be. When the
 // connection has ended, or is drained, it returns nil and why. done is the last
 // batch, written.
@@ -388,6 +397,7 @@ func (c *Conn) write() error {
 	for {
 		batch, err := c.out.take(last)
 		if err != nil {
+			c.awaitPeer()
 			return err
 		}
 		for rest := batch.b; len(rest) > 0; {
@@ -396,10 +406,35 @@ func (c *Conn) write() error {
 			_, err := c.nc.Write(rest[:n])
 			c.writing.Store(idle)
 			if err != nil {
-				return c.ioError(err)
+				err = c.ioError(err)
+				if errors.Is(err, ErrPeerGone) {
+					c.awaitReader()
+				}
+				return err
 			}
 			rest = rest[n:]
 		}
 		last = batch
+	}
+}
+
+// awaitPeer says that nothing more comes and lets the peer close, until Linger
+// is over. Who closes while bytes of the peer are unread resets the connection,
+// and the peer may lose what it has not read yet.
+func (c *Conn) awaitPeer() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if ok && c.Err() == nil && half.CloseWrite() == nil {
+		<-c.done // by the reader, or by the timer of Close
+	}
+}
+
+// awaitReader lets the reader come to the end that the writer met: the peer may
+// have said much before it closed.
+func (c *Conn) awaitReader() {
+	linger := time.NewTimer(c.cfg.Linger)
+	defer linger.Stop()
+	select {
+	case <-c.done:
+	case <-linger.C:
 	}
 }
