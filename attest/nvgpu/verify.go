@@ -170,7 +170,8 @@ func checkChain(chain []*x509.Certificate, roots []KeyID, now time.Time) (root K
 		if !bytes.Equal(c.RawIssuer, issuer.RawSubject) {
 			return root, expires, fmt.Errorf("%w: certificate %d names another issuer", ErrIssuer, i)
 		}
-		if !issuer.IsCA && issuer.KeyUsage&x509.KeyUsageCertSign == 0 {
+		// Who is said to be no authority is none, whatever its key may sign.
+		if !issuer.IsCA && (issuer.BasicConstraintsValid || issuer.KeyUsage&x509.KeyUsageCertSign == 0) {
 			return root, expires, fmt.Errorf("%w: certificate %d may not issue any", ErrIssuer, min(i+1, len(chain)-1))
 		}
 		if err := issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {

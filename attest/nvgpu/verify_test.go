@@ -20,9 +20,10 @@ import (
 
 // factory is a GPU maker of our own: the evidence in these tests is SIMULATED.
 type factory struct {
-	certs []*x509.Certificate // device first
-	key   *ecdsa.PrivateKey   // the device's
-	root  KeyID
+	certs   []*x509.Certificate // device first
+	key     *ecdsa.PrivateKey   // the device's
+	root    KeyID
+	rootKey *ecdsa.PrivateKey
 }
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -60,7 +61,9 @@ func newFactory(t testing.TB, names ...string) *factory {
 		if parent, err = x509.ParseCertificate(der); err != nil {
 			t.Fatal(err)
 		}
-		parentKey = key
+		if parentKey = key; f.rootKey == nil {
+			f.rootKey = key
+		}
 		f.certs = append([]*x509.Certificate{parent}, f.certs...)
 	}
 	f.key = parentKey
@@ -282,4 +285,41 @@ func FuzzParseChain(f *testing.F) {
 			t.Fatal(fmt.Sprint(len(c), " certificates"))
 		}
 	})
+}
+
+// TestDeviceIssuesNothing: who broke into one device and has its key makes no
+// certificates of others, whatever usage its own names.
+func TestDeviceIssuesNothing(t *testing.T) {
+	for name, usage := range map[string]x509.KeyUsage{"no usage": 0, "signs certificates": x509.KeyUsageCertSign} {
+		f := newFactory(t)
+		root := f.certs[len(f.certs)-1]
+		device := &x509.Certificate{
+			SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "device"},
+			NotBefore: start, NotAfter: start.AddDate(10, 0, 0), BasicConstraintsValid: true, KeyUsage: usage,
+		}
+		forged := &x509.Certificate{SerialNumber: big.NewInt(8), Subject: pkix.Name{CommonName: "forged"}, NotBefore: start, NotAfter: start.AddDate(10, 0, 0)}
+		deviceKey, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificate := func(tmpl, parent *x509.Certificate, by *ecdsa.PrivateKey) *x509.Certificate {
+			der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &deviceKey.PublicKey, by)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		genuine := certificate(device, root, f.rootKey)
+		if _, _, err := checkChain([]*x509.Certificate{genuine, root}, []KeyID{f.root}, start.AddDate(1, 0, 0)); err != nil {
+			t.Errorf("%s: the device itself: %v", name, err)
+		}
+		chain := []*x509.Certificate{certificate(forged, genuine, deviceKey), genuine, root}
+		if _, _, err := checkChain(chain, []KeyID{f.root}, start.AddDate(1, 0, 0)); !errors.Is(err, ErrIssuer) {
+			t.Errorf("%s: a certificate issued by a device: %v, want ErrIssuer", name, err)
+		}
+	}
 }

@@ -34,7 +34,7 @@ func TestMeasure(t *testing.T) {
 	spec := specFolder(s)
 	got := s.run("measure", "--spec", spec)
 	const tree, rtmr3 = "b5f29b757f5a9791eecfe650b41382a5b81329069a26ca2bc7315f269aef78f1", "d4d9608163ed38c833525549dec3df79b891b73862883e59f322384e0b385fc21fd5355ff5c9d09b7a8233ef3e8de6b5"
-	if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, tree) || !strings.Contains(got.stdout, rtmr3) || !strings.Contains(got.stdout, "needs MRTD and RTMR0") {
+	if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, tree) || !strings.Contains(got.stdout, rtmr3) || !strings.Contains(got.stdout, "needs MRTD, RTMR0") {
 		t.Errorf("%+v", got)
 	}
 	decode := func(got said) (m measured) {

@@ -177,7 +177,10 @@ func (a *app) chatCommand() *cobra.Command {
 		Use:   "chat [PROMPT]",
 		Short: "Talk to a model",
 		Long: `Send a prompt and print the answer as it comes. Without PROMPT, lines are read
-from standard input: a conversation that ends with the input.`,
+from standard input: a conversation that ends with the input.
+
+Where the endpoint asks for an API key, that of the variable OPENAI_API_KEY is
+sent.`,
 		Example: `  cocoon chat "What is Cocoon?"
   echo "Translate to German: good morning" | cocoon chat`,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -33,7 +33,7 @@ func (r Registers) ImageHash() (attest.ImageHash, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return attest.ImageHash{}, fmt.Errorf("measure: the image hash needs %s too", strings.Join(missing, " and "))
+		return attest.ImageHash{}, fmt.Errorf("measure: the image hash needs %s too", strings.Join(missing, ", "))
 	}
 	return attest.TDXImageHash(m), nil
 }
