@@ -104,7 +104,7 @@ func readChat(answer []byte) ([]finished, error) {
 // add takes in a message, or one delta of it.
 func (f *finished) add(m chatMessage, reason *string) {
 	if m.Content != nil {
-		f.content += *m.Content
+		f.content = append(f.content, *m.Content...)
 		f.has = true
 	}
 	f.refused = f.refused || m.Refusal != nil && *m.Refusal != ""
@@ -124,7 +124,7 @@ func (f *finished) add(m chatMessage, reason *string) {
 		c := &f.calls[at]
 		c.id += call.ID
 		c.name += call.Function.Name
-		c.arguments += call.Function.Arguments
+		c.arguments = append(c.arguments, call.Function.Arguments...)
 	}
 	if reason != nil {
 		f.reason = *reason

@@ -612,8 +612,41 @@ func TestPromise(t *testing.T) {
 		t.Errorf("arguments: %d %s", w.Code, w.Body)
 	}
 	script(call(`{\"a\":\"secret\"}`))
-	if w := ask(g, "POST", chatPath, tools); w.Code != 502 || strings.Contains(w.Body.String(), "secret") {
-		t.Errorf("bad arguments: %d %s", w.Code, w.Body)
+	if w := ask(g, "POST", chatPath, tools); w.Code != 502 || strings.Contains(w.Body.String(), "secret") || len(calls) != 2 {
+		t.Errorf("bad arguments twice: %d %s, %d calls", w.Code, w.Body, len(calls))
+	}
+	script(call(`{\"a\":`), call(`{\"a\":2}`))
+	w = ask(g, "POST", chatPath, tools)
+	if w.Code != 200 || len(calls) != 2 || w.Header().Get("X-Cocoon-Repaired") != "1" || !strings.Contains(w.Body.String(), `{\"a\":2}`) {
+		t.Errorf("repaired arguments: %d %s, %d calls", w.Code, w.Body, len(calls))
+	}
+	if !strings.Contains(calls[1], `{"role":"user","content":"Your tool calls do not fit their schemas: the arguments of a call of f: `) || strings.Contains(calls[1], "tool_calls") {
+		t.Errorf("the repair of a call asks %s", calls[1])
+	}
+	// Of several choices each is checked, and none repaired.
+	several := func(second string) string {
+		return `{"object":"chat.completion","choices":[{"index":0,"message":{"content":"` + good + `"},"finish_reason":"stop"},{"index":1,"message":{"content":"` + second + `"},"finish_reason":"stop"}]}`
+	}
+	two := format[:len(format)-1] + `,"n":2}`
+	script(several(good))
+	if w := ask(g, "POST", chatPath, two); w.Code != 200 || len(calls) != 1 {
+		t.Errorf("two good choices: %d %s, %d calls", w.Code, w.Body, len(calls))
+	}
+	script(several(bad))
+	w = ask(g, "POST", chatPath, two)
+	if message, code, _ := errorOf(t, w.Body.Bytes()); w.Code != 502 || code != openai.CodeSchemaMismatch || len(calls) != 1 || !strings.Contains(message, "choice 1: ok must be of type boolean") {
+		t.Errorf("one bad choice: %d %s, %d calls", w.Code, w.Body, len(calls))
+	}
+	b.answer = b.says("text/event-stream", piece(good)+strings.ReplaceAll(piece(bad), `"index":0`, `"index":1`)+end)
+	ev = events(t, ask(g, "POST", chatPath, two[:len(two)-1]+`,"stream":true}`).Body.Bytes())
+	if message, _, _ := errorOf(t, []byte(ev[len(ev)-1])); !strings.Contains(message, "choice 1: ") {
+		t.Errorf("one bad choice in a stream: %q", ev)
+	}
+	for _, empty := range []string{`{"object":"chat.completion","choices":[]}`, `{"object":"chat.completion","choices":[{"index":0,"message":{"content":null},"finish_reason":"stop"}]}`} {
+		script(empty)
+		if w := ask(g, "POST", chatPath, format); w.Code != 502 || !strings.Contains(w.Body.String(), openai.CodeSchemaMismatch) {
+			t.Errorf("%s: %d %s", empty, w.Code, w.Body)
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -79,14 +78,17 @@ func strictSchema(o *openai.Object, key, path string) (*jsonschema.Schema, *open
 
 // finished is one choice of a chat answer, whole or put together.
 type finished struct {
-	content string
+	content []byte
 	has     bool // there is content
 	refused bool
 	calls   []calledFunction
 	reason  string
 }
 
-type calledFunction struct{ id, name, arguments string }
+type calledFunction struct {
+	id, name  string
+	arguments []byte
+}
 
 // check returns why a choice breaks the promise. What was cut by a limit, by a
 // filter or by a refusal promises nothing, as with OpenAI.
@@ -99,8 +101,8 @@ func (p *promise) check(c finished) error {
 		if s == nil {
 			continue
 		}
-		if err := s.Validate(json.RawMessage(call.arguments)); err != nil {
-			return fmt.Errorf("the arguments of a tool call: %w", err)
+		if err := s.Validate(call.arguments); err != nil {
+			return fmt.Errorf("the arguments of a call of %s: %w", call.name, err)
 		}
 	}
 	if p.content == nil || len(c.calls) > 0 {
@@ -109,17 +111,18 @@ func (p *promise) check(c finished) error {
 	if !c.has {
 		return errors.New("there is no content")
 	}
-	return p.content.Validate(json.RawMessage(c.content))
+	return p.content.Validate(c.content)
 }
 
-// checkAll checks every choice of a chat answer.
-func (p *promise) checkAll(answer []byte) error {
-	choices, err := readChat(answer)
-	if err != nil {
-		return err
+// checkAll checks every choice of an answer.
+func (p *promise) checkAll(choices []finished) error {
+	if len(choices) == 0 {
+		return errors.New("there is no choice in it")
 	}
-	for _, c := range choices {
-		if err := p.check(c); err != nil {
+	for i, c := range choices {
+		if err := p.check(c); err != nil && len(choices) > 1 {
+			return fmt.Errorf("choice %d: %w", i, err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -136,11 +139,15 @@ func brokenPromise(err error) *openai.Error {
 // there is one choice, the one to a single further call that says what was
 // wrong. Its usage and cost are those of both calls.
 func (g *Gateway) fulfil(ctx context.Context, x *exchange, rq *request, first *told) (*told, error) {
-	wrong := rq.promise.checkAll(first.body)
+	choices, err := readChat(first.body)
+	if err != nil {
+		return nil, err
+	}
+	wrong := rq.promise.checkAll(choices)
 	if wrong == nil {
 		return first, nil
 	}
-	body, ok := repairBody(rq.Body, first.body, wrong)
+	body, ok := repairBody(rq.Body, choices, wrong)
 	if !ok {
 		return nil, brokenPromise(wrong)
 	}
@@ -167,22 +174,22 @@ func (g *Gateway) fulfil(ctx context.Context, x *exchange, rq *request, first *t
 	second.usage.TotalTokens += first.usage.TotalTokens
 	second.final.CostNano += first.final.CostNano
 	second.summed = true
-	if err := rq.promise.checkAll(second.body); err != nil {
+	if choices, err = readChat(second.body); err != nil {
+		return nil, err
+	}
+	if err := rq.promise.checkAll(choices); err != nil {
 		return nil, brokenPromise(err)
 	}
 	return second, nil
 }
 
-// repairBody adds to a chat request what the model answered and what was wrong
-// with it. It reports false where several choices were asked for: there is no
-// telling which of them to repair.
-func repairBody(request, answer []byte, wrong error) ([]byte, bool) {
+// repairBody adds to a chat request what was wrong with the answer, and the
+// answer itself where it is text: calls with arguments that are no JSON cannot be
+// told in every model's words. It reports false where several choices were asked
+// for: there is no telling which of them to repair.
+func repairBody(request []byte, choices []finished, wrong error) ([]byte, bool) {
 	o, err := openai.ParseObject(request)
-	if err != nil {
-		return nil, false
-	}
-	choices, err := readChat(answer)
-	if err != nil || len(choices) != 1 || len(choices[0].calls) > 0 {
+	if err != nil || len(choices) != 1 {
 		return nil, false
 	}
 	messages, _ := o.Get("messages")
@@ -190,9 +197,14 @@ func repairBody(request, answer []byte, wrong error) ([]byte, bool) {
 	for _, m := range openai.Elements(messages) {
 		list = append(append(list, m...), ',')
 	}
-	list = openai.AppendString(append(list, `{"role":"assistant","content":`...), choices[0].content)
-	list = openai.AppendString(append(list, `},{"role":"user","content":`...),
-		"This does not fit the schema: "+wrong.Error()+". Answer again with nothing but the JSON that fits.")
+	again := "This does not fit the schema: " + wrong.Error() + ". Answer again with nothing but the JSON that fits."
+	if c := choices[0]; len(c.calls) > 0 {
+		again = "Your tool calls do not fit their schemas: " + wrong.Error() + ". Make them again with arguments that fit."
+	} else {
+		list = openai.AppendString(append(list, `{"role":"assistant","content":`...), string(c.content))
+		list = append(list, "},"...)
+	}
+	list = openai.AppendString(append(list, `{"role":"user","content":`...), again)
 	o.Set("messages", append(list, `}]`...))
 	b, err := o.AppendJSON(nil)
 	return b, err == nil

@@ -74,10 +74,8 @@ func (g *Gateway) stream(ctx context.Context, x *exchange, rq *request, answer *
 // kept checks what was streamed against what was promised. It cannot be asked
 // for again: the caller has it.
 func (s *streamer) kept() error {
-	for _, c := range s.choices {
-		if err := s.promise.check(c); err != nil {
-			return brokenPromise(err)
-		}
+	if err := s.promise.checkAll(s.choices); err != nil {
+		return brokenPromise(err)
 	}
 	return nil
 }

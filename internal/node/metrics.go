@@ -50,6 +50,13 @@ func exposeStats(stats any) []byte {
 		e.metric("cocoon_client_requests_running", "gauge", "Requests that run now.", "", s.Running())
 		e.metric("cocoon_client_proxies_connected", "gauge", "Proxies that are connected and verified.", "", len(s.Connections))
 		e.metric("cocoon_client_proxies_suspended", "gauge", "Proxies not used any more: they charged what no request explains.", "", len(s.Suspended))
+		broken := 0
+		for _, b := range s.Breakers {
+			if b.State != "closed" {
+				broken++
+			}
+		}
+		e.metric("cocoon_client_proxies_broken", "gauge", "Proxies that calls are kept away from, since too many failed there in a row.", "", broken)
 		var paid uint64
 		for _, c := range s.Connections {
 			paid += c.PaidNano

@@ -19,7 +19,8 @@ func someStats() map[string]any {
 	waiting, usage := 3.0, 0.25
 	c := role.CounterStats{Queries: 7, Success: 4, Failed: 2, Cancelled: 1, Prompt: 10, Total: 50}
 	return map[string]any{
-		"client": client.Stats{Owner: secretAddress, CounterStats: c, Connections: []client.ConnectionStat{{Address: secretAddress, Contract: secretAddress, Running: 2, PaidNano: 40}}},
+		"client": client.Stats{Owner: secretAddress, CounterStats: c, Connections: []client.ConnectionStat{{Address: secretAddress, Contract: secretAddress, Running: 2, PaidNano: 40}},
+			Breakers: []client.BreakerStat{{ContractKey: secretAddress, State: "open"}, {ContractKey: secretAddress, State: "closed", Failures: 1}}},
 		"proxy": proxy.Stats{Owner: secretAddress, Contract: secretAddress, CounterStats: c, Charged: 50, Price: 20,
 			Clients: []proxy.ClientStat{{Owner: secretAddress, Running: 2}},
 			Workers: []proxy.WorkerStat{{Owner: secretAddress, Address: secretAddress, Model: "m@1:2", Running: 1, Limit: 4, Enabled: true}, {Model: "m@1:2", Limit: 4}, {Model: `<b>"`, Limit: 1}}},
@@ -35,7 +36,7 @@ func someStats() map[string]any {
 func TestMetrics(t *testing.T) {
 	line := regexp.MustCompile(`^([a-z_:]+)(\{[a-z_]+="(?:[^"\\]|\\.)*"\})? -?[0-9.e+]+$`)
 	want := map[string][]string{
-		"client": {`cocoon_client_requests_total{outcome="success"} 4`, "cocoon_client_requests_running 2", "cocoon_client_proxies_connected 1", "cocoon_client_charged_nano 40"},
+		"client": {`cocoon_client_requests_total{outcome="success"} 4`, "cocoon_client_requests_running 2", "cocoon_client_proxies_connected 1", "cocoon_client_proxies_broken 1", "cocoon_client_charged_nano 40"},
 		"proxy": {`cocoon_proxy_requests_total{outcome="failed"} 2`, "cocoon_proxy_requests_running 2", `cocoon_proxy_workers_connected{model="m"} 2`,
 			`cocoon_proxy_workers_enabled{model="m"} 1`, `cocoon_proxy_worker_places{model="m"} 8`, "cocoon_proxy_charged_tokens 50", "cocoon_proxy_price_nano 20"},
 		"worker": {`cocoon_worker_requests_total{outcome="cancelled"} 1`, "cocoon_worker_requests_running 2", "cocoon_worker_enabled 1", "cocoon_worker_earned_tokens 9",

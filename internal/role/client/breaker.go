@@ -2,8 +2,11 @@ package client
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cocoon-network/cocoon/internal/api"
@@ -33,6 +36,41 @@ func (b *breaker) passes(now time.Time) bool {
 
 // begin notes that a call goes there, passed or for want of another proxy.
 func (b *breaker) begin() { b.trial = b.failures >= breakAfter }
+
+// BreakerStat is a proxy at which calls failed last, connected or not.
+type BreakerStat struct {
+	ContractKey string `json:"contract_key"`
+	// State: "closed" lets calls through; "open" keeps them away, if there is
+	// another proxy; "half-open" lets one through to see.
+	State    string `json:"state"`
+	Failures int    `json:"failures_in_a_row"`
+	// RetryIn is in seconds; 0 unless the state is open.
+	RetryIn float64 `json:"retry_in_seconds"`
+}
+
+func (b *breaker) stat(key [32]byte, now time.Time) BreakerStat {
+	st := BreakerStat{ContractKey: hex.EncodeToString(key[:]), State: "closed", Failures: b.failures}
+	switch {
+	case b.failures < breakAfter:
+	case b.trial || !now.Before(b.until):
+		st.State = "half-open"
+	default:
+		st.State, st.RetryIn = "open", b.until.Sub(now).Seconds()
+	}
+	return st
+}
+
+// breakersLocked lists those that are not as new, in the order of their keys.
+func (c *Client) breakersLocked(now time.Time) []BreakerStat {
+	list := []BreakerStat{}
+	for key, b := range c.breakers {
+		if b.failures > 0 {
+			list = append(list, b.stat(key, now))
+		}
+	}
+	slices.SortFunc(list, func(a, b BreakerStat) int { return strings.Compare(a.ContractKey, b.ContractKey) })
+	return list
+}
 
 // verdict is what a call says about the proxy that took it.
 type verdict int

@@ -28,6 +28,13 @@ func TestBreaker(t *testing.T) {
 	if b.passes(now) {
 		t.Fatalf("closed after %d failures", breakAfter)
 	}
+	key := [32]byte{0xab}
+	if st := b.stat(key, now); st.State != "open" || st.Failures != breakAfter || st.RetryIn != breakMin.Seconds() || st.ContractKey[:4] != "ab00" {
+		t.Errorf("%+v", st)
+	}
+	if st := b.stat(key, now.Add(breakMin)); st.State != "half-open" || st.RetryIn != 0 {
+		t.Errorf("%+v", st)
+	}
 	// Half open: one call at a time, and longer pauses after each failure.
 	for i, pause := 0, breakMin; i < 12; i, pause = i+1, min(2*pause, breakMax) {
 		if b.passes(now.Add(pause - 1)) {
@@ -55,6 +62,10 @@ func TestBreaker(t *testing.T) {
 	b.end(fails, now)
 	if !b.passes(now) {
 		t.Fatal("failures from before a success count")
+	}
+	c := &Client{breakers: map[[32]byte]*breaker{key: b, {1}: {failures: breakAfter, until: now.Add(time.Minute)}, {2}: {}}}
+	if l := c.breakersLocked(now); len(l) != 2 || l[0].State != "open" || l[0].RetryIn != 60 || l[1].State != "closed" || l[1].Failures != 1 {
+		t.Errorf("%+v", l)
 	}
 }
 

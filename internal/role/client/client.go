@@ -447,6 +447,8 @@ type Stats struct {
 	Connections []ConnectionStat `json:"proxy_connections"`
 	// Suspended are proxies that charged what no request of ours explains.
 	Suspended []Suspension `json:"suspended_proxies"`
+	// Breakers are the proxies at which calls failed last.
+	Breakers []BreakerStat `json:"breakers"`
 	// LogFaults are what is wrong with proxies' audit logs now.
 	LogFaults []role.LogFault `json:"log_faults,omitempty"`
 	// Logs are what those logs proved last.
@@ -457,6 +459,7 @@ type Stats struct {
 // ConnectionStat is one ready proxy connection.
 type ConnectionStat struct {
 	Address     string `json:"address"`
+	Ready       bool   `json:"is_ready"` // always: others are not listed
 	ContractKey string `json:"contract_key"`
 	Contract    string `json:"proxy_sc_address"`
 	Client      string `json:"sc_address"`
@@ -477,7 +480,7 @@ func (c *Client) Stats() Stats {
 	suspended := append([]Suspension{}, c.cfg.Suspensions.List()...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := Stats{Owner: c.cfg.Owner.Friendly(false, c.cfg.TestOnly), CounterStats: c.stats.Stats(), Connections: []ConnectionStat{}, Suspended: suspended}
+	st := Stats{Owner: c.cfg.Owner.Friendly(false, c.cfg.TestOnly), CounterStats: c.stats.Stats(), Connections: []ConnectionStat{}, Suspended: suspended, Breakers: c.breakersLocked(time.Now())}
 	for s := range c.sessions {
 		st.Connections = append(st.Connections, s.stat())
 	}

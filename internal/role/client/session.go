@@ -382,7 +382,7 @@ func (s *session) stat() ConnectionStat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return ConnectionStat{
-		Address: s.peer.Addr, ContractKey: hex.EncodeToString(s.proxyKey[:]), Contract: s.proxyContract.Friendly(false, s.c.cfg.TestOnly), Client: s.contract.Friendly(false, s.c.cfg.TestOnly),
+		Address: s.peer.Addr, Ready: true, ContractKey: hex.EncodeToString(s.proxyKey[:]), Contract: s.proxyContract.Friendly(false, s.c.cfg.TestOnly), Client: s.contract.Friendly(false, s.c.cfg.TestOnly),
 		Level: s.peer.Level, Verdict: string(s.peer.Kind), ImageHash: s.peer.ImageHash.String(), Running: s.running(),
 		TokensUsed: s.view.Heard().Used, PaidNano: uint64(pricing.Amount(s.view.Heard().Used, s.snap.Params.PricePerToken)),
 		ExplainedTokens: s.reckoning.limit(),
