@@ -50,6 +50,7 @@ const (
 	maxFrame     = 4 << 20  // payload bytes, on reading
 	batchBytes   = 1 << 20  // payload bytes after which a group commit is closed
 	batchOps     = 4096     // commands after which it is closed
+	maxHeld      = 16 << 10 // bytes that may wait to be written
 	compactAfter = 16 << 20 // default of Config.CompactAfter
 	queue        = 1024
 )
@@ -71,6 +72,7 @@ type machine interface {
 type op struct {
 	do   func(buf []byte) ([]byte, error)
 	done chan error
+	late bool // its record may wait for the next that cannot
 }
 
 // journal is the file and its writer.
@@ -93,6 +95,7 @@ type journal struct {
 	nonce      [nonceSize]byte // of the file
 	seq        uint32          // of the next frame
 	size, base int64           // of the file, of its snapshot
+	held       []byte          // begun frame of records that may wait
 
 	errMu sync.Mutex
 	err   error
@@ -314,7 +317,7 @@ func (j *journal) rewrite() error {
 		j.file.Close()
 	}
 	j.file, f = f, nil
-	j.base = j.size
+	j.base, j.held = j.size, nil // the snapshot has what was held
 	if old > 0 {
 		// What is left over is ignored by the next Open, which tries again.
 		if err := j.fs.remove(fileName(old)); err != nil {
@@ -327,7 +330,16 @@ func (j *journal) rewrite() error {
 // submit hands a command to the writer and waits until it is durable. If ctx
 // ends first, the command may or may not have been carried out.
 func (j *journal) submit(ctx context.Context, do func(buf []byte) ([]byte, error)) error {
-	o := &op{do: do, done: make(chan error, 1)}
+	return j.await(ctx, &op{do: do, done: make(chan error, 1)})
+}
+
+// submitLate is submit for a command that may be lost in a crash: it is carried
+// out, and written with the next one that must be durable, or at the end.
+func (j *journal) submitLate(ctx context.Context, do func(buf []byte) ([]byte, error)) error {
+	return j.await(ctx, &op{do: do, done: make(chan error, 1), late: true})
+}
+
+func (j *journal) await(ctx context.Context, o *op) error {
 	if err := j.failure(); err != nil {
 		return err
 	}
@@ -391,6 +403,10 @@ func (j *journal) run(ctx context.Context) error {
 				case o := <-j.ops:
 					j.commit(o)
 				default:
+					if len(j.held) > frameHead && j.failure() == nil {
+						_ = j.write(j.held)
+						j.held = nil
+					}
 					return j.failure()
 				}
 			}
@@ -400,18 +416,24 @@ func (j *journal) run(ctx context.Context) error {
 
 // commit carries out o and whatever else is queued as one group.
 func (j *journal) commit(o *op) {
-	buf := make([]byte, frameHead, 4096)
+	buf := j.held
+	if j.held = nil; buf == nil {
+		buf = make([]byte, frameHead, 4096)
+	}
+	urgent := false
 	var waiting []*op
 	err := j.failure()
 	if err == nil {
 		j.mu.Lock()
 		for n := 1; ; n++ {
 			var refused error
+			before := len(buf)
 			if buf, refused = o.do(buf); refused != nil {
 				o.done <- refused
 			} else {
 				waiting = append(waiting, o)
 			}
+			urgent = urgent || len(buf) > before && !o.late
 			if n == batchOps || len(buf) > batchBytes {
 				break
 			}
@@ -420,7 +442,9 @@ func (j *journal) commit(o *op) {
 			}
 		}
 		j.mu.Unlock()
-		if len(buf) > frameHead {
+		if !urgent && len(buf) < maxHeld {
+			j.held = buf
+		} else {
 			if err = j.write(buf); err == nil {
 				j.mu.Lock()
 				j.state.flushed()

@@ -221,9 +221,10 @@ func (l *Ledger) Notes(after uint64, most int) []Noted {
 func (l *Ledger) NoteWritten() <-chan struct{} { return l.s.wake }
 
 // Take forgets the notes up to number n: what follows from them is durable
-// elsewhere.
+// elsewhere. It does not wait for the disk. After a crash they may be here
+// again, and whoever took them knows that he did.
 func (l *Ledger) Take(ctx context.Context, n uint64) error {
-	return l.j.submit(ctx, func(buf []byte) ([]byte, error) {
+	return l.j.submitLate(ctx, func(buf []byte) ([]byte, error) {
 		if len(l.s.outbox) == 0 || n < l.s.outbox[0].Number {
 			return buf, nil
 		}
