@@ -1,3 +1,5 @@
+//go:build !tee
+
 package web
 
 import (
