@@ -64,7 +64,7 @@ func newSite(t *testing.T, change func(*site)) *site {
 		c.Measured.GlobalID, c.Measured.MinLevel = devnet.DefaultGlobalID, 1
 		c.Measured.Evidence, c.Measured.Accept, c.Measured.SimulatedRoot = "simulated", []string{"simulated"}, s.vendor.RootKeyID().String()
 		c.Measured.SimulatedImage = image
-		c.Runtime.SimulatedSeed, c.Runtime.SimulatedMachine, c.Runtime.PowDifficulty, c.Runtime.Dir = seed, image, -1, t.TempDir()
+		c.Runtime.SimulatedSeed, c.Runtime.SimulatedMachine, c.Runtime.PowDifficulty, c.Runtime.Dir = seed, image, -1, folder(t)
 	}
 	if change != nil {
 		change(s)
@@ -123,6 +123,19 @@ func newSite(t *testing.T, change func(*site)) *site {
 	return s
 }
 
+// sites holds folders until all tests are over: a fetch may still end there
+// that nobody waits for any more, as one side of a handshake ends first.
+var sites string
+
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(sites, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // meet connects the worker; the proxy's end is nil if it refused.
 func (s *site) meet(t *testing.T) (worker, proxy *tee.Conn, err error) {
 	t.Helper()
@@ -143,7 +156,13 @@ func TestMain(m *testing.M) {
 	if seed, err := os.ReadFile(gpuSeedBeside()); err == nil && len(os.Args) == 2 && len(os.Args[1]) == 64 {
 		os.Exit(helpGPU(seed))
 	}
-	os.Exit(m.Run())
+	var err error
+	if sites, err = os.MkdirTemp("", "cocoon-sites-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(sites)
+	os.Exit(code)
 }
 
 // gpuSeedBeside is a file beside the program that makes it a GPU helper.
