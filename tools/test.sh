@@ -33,6 +33,9 @@ fi
 if [ "$status" != 0 ]; then
 	echo "failures:"
 	grep -B30 -A5 -E '^ *--- FAIL|^panic:|^FAIL|DATA RACE' "$out" | tail -n 400
+	echo "what the failed tests say:"
+	awk '/^=== RUN +[^\/]*$/ { n = 0 } /_test\.go:[0-9]+: / { said[n++] = substr($0, 1, 500) }
+		/^--- FAIL/ { print; for (i = (n > 20 ? n - 20 : 0); i < n; i++) print said[i]; n = 0 }' "$out"
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 exit "$status"
