@@ -379,7 +379,10 @@ type status struct {
 		Alive    bool   `json:"alive"`
 		Error    string `json:"error"`
 
+		Missing   string            `json:"money_missing"`
 		Suspended []json.RawMessage `json:"suspended_proxies"`
+		LogFaults []json.RawMessage `json:"log_faults"`
+		Logs      []json.RawMessage `json:"logs"`
 	} `json:"children"`
 	Paid    int64 `json:"paid_nano"`
 	Kept    int64 `json:"kept_nano"`
@@ -387,6 +390,7 @@ type status struct {
 	Pending int64 `json:"pending_nano"`
 	Gas     int64 `json:"gas_nano"`
 	Partial bool  `json:"money_incomplete"`
+	NoGas   bool  `json:"gas_incomplete"`
 }
 
 func (n *network) status() status {

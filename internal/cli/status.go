@@ -28,12 +28,16 @@ type statusReport struct {
 	node.Money
 	// Incomplete says that a process did not tell its part of the money.
 	Incomplete bool `json:"money_incomplete,omitempty"`
+	// GasIncomplete says that not all fees could be counted in time.
+	GasIncomplete bool `json:"gas_incomplete,omitempty"`
 }
 
 type childReport struct {
 	node.Child
 	Alive bool   `json:"alive"`
 	Error string `json:"error,omitempty"`
+	// MoneyMissing is what of its money a process does not know yet.
+	MoneyMissing string `json:"money_missing,omitempty"`
 	// Suspended are the proxies that a client or a worker has stopped using.
 	Suspended []client.Suspension `json:"suspended_proxies,omitempty"`
 	// LogFaults are what is wrong with proxies' audit logs now, Logs what they
@@ -144,6 +148,10 @@ func (r *statusReport) count(ctx context.Context) {
 			c.Error, r.Incomplete = "money: "+err.Error(), true
 			continue
 		}
+		if m.Missing != "" {
+			c.MoneyMissing, r.Incomplete = m.Missing, true
+		}
+		r.GasIncomplete = r.GasIncomplete || m.GasMissing != ""
 		r.Paid += m.Paid
 		r.Kept += m.Kept
 		r.Earned += m.Earned
@@ -205,9 +213,16 @@ func (r *statusReport) print(out io.Writer) error {
 		if c.Alive && c.Error != "" {
 			state += ", " + c.Error
 		}
+		if c.MoneyMissing != "" {
+			state += ", money: " + c.MoneyMissing
+		}
 		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n", c.Name, c.Pid, state, queries, failed, c.Restarts)
 	}
-	fmt.Fprintf(w, "\npaid\t%s\n  to workers\t%s\n  kept by proxies\t%s\n  pending\t%s\nchain fees\t%s\n", r.Paid, r.Earned, r.Kept, r.Pending, r.Gas)
+	fees := r.Gas.String()
+	if r.GasIncomplete {
+		fees = "at least " + fees + "; the newest are not counted yet"
+	}
+	fmt.Fprintf(w, "\npaid\t%s\n  to workers\t%s\n  kept by proxies\t%s\n  pending\t%s\nchain fees\t%s\n", r.Paid, r.Earned, r.Kept, r.Pending, fees)
 	if r.Incomplete {
 		fmt.Fprintf(w, "\nnot all processes tell their part: the sums above are too low\n")
 	}

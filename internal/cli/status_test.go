@@ -42,6 +42,22 @@ func TestStatusWithoutOnesMoney(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, &out)
 		}
 	}
+	starting := role(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"paid_nano":0,"kept_nano":0,"earned_nano":0,"pending_nano":0,"gas_nano":1,"missing":"its ledgers are not open yet","gas_missing":"the chain is slow"}`)
+	})
+	s.Children[1] = node.Child{Name: "proxy-2", Role: "proxy", Status: starting}
+	if r, err = readStatus(t.Context(), s); err != nil || r.Paid != 20 || !r.Incomplete || !r.GasIncomplete || r.Children[1].MoneyMissing == "" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	out.Reset()
+	if err := r.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"money: its ledgers are not open yet", "too low", "at least 0.000000008 GRAM; the newest"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, &out)
+		}
+	}
 	s.Children = s.Children[:1]
 	if r, err = readStatus(t.Context(), s); err != nil || r.Incomplete {
 		t.Errorf("%+v, %v", r, err)

@@ -39,8 +39,9 @@ type desk struct {
 	party func() (settler, error)
 	// channels lists all contracts, those of earlier parameters too.
 	channels func(context.Context) ([]settle.Channel, error)
-	// books is what was charged and where it is; nil = not this role's to say.
-	books func() Books
+	// books is what was charged and where it is, and what is missing of it; nil =
+	// not this role's to say.
+	books func() (Books, string)
 }
 
 // Books says what clients were charged and where it is: paid = kept + earned +
@@ -52,11 +53,20 @@ type Books struct {
 	Pending coins.Nano `json:"pending_nano"` // charged, not settled
 }
 
-// Money is what a role's /money shows.
+// Money is the books, and what the chain took.
 type Money struct {
 	Books
-	// Gas is what the role's wallet and contracts paid the chain.
+	// Gas is what wallets and contracts paid the chain.
 	Gas coins.Nano `json:"gas_nano"`
+}
+
+// MoneyReport is what a role's /money shows.
+type MoneyReport struct {
+	Money
+	// Missing says what of the books is not known yet, GasMissing what of the
+	// gas is not; "" = they are complete.
+	Missing    string `json:"missing,omitempty"`
+	GasMissing string `json:"gas_missing,omitempty"`
 }
 
 // ChannelReport is what a role's wallet and contracts hold.
@@ -187,18 +197,21 @@ func (d *desk) order(ctx context.Context, o ChannelOrder) (*ChannelAnswer, error
 }
 
 // money answers at once with what is known.
-func (d *desk) money(ctx context.Context) Money {
-	var m Money
+func (d *desk) money(ctx context.Context) MoneyReport {
+	var m MoneyReport
 	if d == nil {
 		return m
 	}
 	if d.books != nil {
-		m.Books = d.books()
+		m.Books, m.Missing = d.books()
 	}
 	if d.gas != nil {
 		ctx, cancel := context.WithTimeout(ctx, moneyWait)
 		defer cancel()
-		m.Gas = d.gas.total(ctx)
+		var err error
+		if m.Gas, err = d.gas.total(ctx); err != nil {
+			m.GasMissing = "the chain's newest transactions are not counted: " + err.Error()
+		}
 	}
 	return m
 }
@@ -253,8 +266,8 @@ func OrderChannel(ctx context.Context, dir, status string, o ChannelOrder) (*Cha
 }
 
 // ReadMoney asks a running role for its money.
-func ReadMoney(ctx context.Context, status string) (Money, error) {
-	var m Money
+func ReadMoney(ctx context.Context, status string) (MoneyReport, error) {
+	var m MoneyReport
 	return m, control(ctx, "", http.MethodGet, status+moneyPath, nil, &m)
 }
 

@@ -67,18 +67,16 @@ func (g *gasMeter) run(ctx context.Context) error {
 	}
 }
 
-// total returns what was paid so far, as far as it could be counted in time.
-func (g *gasMeter) total(ctx context.Context) coins.Nano {
-	if err := g.update(ctx); err != nil && ctx.Err() == nil {
-		g.log.Warn("chain fees were not added up", "error", err)
-	}
+// total returns what was paid so far, as far as it could be counted in time;
+// an error says that this is not all.
+func (g *gasMeter) total(ctx context.Context) (sum coins.Nano, err error) {
+	err = g.update(ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var sum coins.Nano
 	for _, a := range g.all {
 		sum += a.Fees
 	}
-	return sum
+	return sum, err
 }
 
 func (g *gasMeter) update(ctx context.Context) error {

@@ -58,6 +58,7 @@ type proxyHost struct {
 	settler *settle.Proxy
 	waiting error // why proxy is nil
 	books   map[cocoon.Address]*contractBook
+	opened  bool // books has every contract
 	old     sync.WaitGroup
 }
 
@@ -386,6 +387,7 @@ func (h *proxyHost) newSettler(terms *registry.Snapshot, l *ledger.Ledger, contr
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.books[contract] = &contractBook{s, l}
+		h.opened = h.opened || !retire // those of earlier parameters come first
 	}
 	return s, err
 }
@@ -461,15 +463,23 @@ func (h *proxyHost) channels(ctx context.Context) ([]settle.Channel, error) {
 	return out, nil
 }
 
-// money adds up the books of all contracts, each at its own price.
-func (h *proxyHost) money() Books {
-	var all Books
+// money adds up the books of all contracts, each at its own price, and says
+// what is missing.
+func (h *proxyHost) money() (all Books, missing string) {
+	h.mu.Lock()
+	if !h.opened {
+		missing = "its ledgers are not open yet"
+	}
+	h.mu.Unlock()
 	for _, b := range h.allBooks() {
 		price, fee, known := b.settler.Prices()
-		if !known {
-			continue // the chain has not told the terms of an old contract yet
-		}
 		used, paid := b.ledger.Totals().Used, int64(0)
+		if !known {
+			if used > 0 {
+				missing = "the chain has not told the price of an old contract yet"
+			}
+			continue
+		}
 		for _, w := range b.ledger.Workers() {
 			paid += w.Paid
 		}
@@ -478,7 +488,7 @@ func (h *proxyHost) money() Books {
 		all.Kept += pricing.Amount(paid, price) - pricing.Amount(paid, fee)
 		all.Pending += pricing.Amount(used, price) - pricing.Amount(paid, price)
 	}
-	return all
+	return all, missing
 }
 
 // accounts are the wallet and all contracts.
