@@ -5,8 +5,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // An engine that closes a connection in the moment it is used again has not
@@ -49,4 +52,39 @@ func TestEngineClosesIdleConnections(t *testing.T) {
 			t.Error("a header for net/http alone went out")
 		}
 	}
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// An endpoint that comes back with another model is asked for that one; while
+// it is away, the last one known is.
+func TestModelsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list, status, asked := `{"data":[{"id":"first"},{"id":"first-embed"}]}`, 200, 0
+		e := &Endpoint{Base: "http://engine/v1", HTTP: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+			asked++
+			w := httptest.NewRecorder()
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, list)
+			return w.Result(), nil
+		})}}
+		want := func(model string, times int) {
+			t.Helper()
+			i, err := e.Info(t.Context())
+			if err != nil || i.Model != model || i.EmbedModel != model+"-embed" || asked != times {
+				t.Errorf("%+v %v, asked %d times, not %d", i, err, asked, times)
+			}
+		}
+		want("first", 1)
+		list = `{"data":[{"id":"second"},{"id":"second-embed"}]}`
+		want("first", 1)
+		time.Sleep(listFor)
+		want("second", 2)
+		time.Sleep(listFor)
+		status = 503
+		want("second", 3)
+		want("second", 3)
+	})
 }

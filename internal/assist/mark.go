@@ -102,7 +102,7 @@ func mark(t Text, personal bool) *marked {
 // errProtected says that a protected span was lost or doubled.
 var errProtected = errors.New("a protected part of the text is missing or doubled")
 
-var markers = regexp.MustCompile(`⟦\s*([/#]?)\s*([0-9]{1,4})\s*⟧`)
+var markers = regexp.MustCompile(`⟦\s*([/#]?)\s*([0-9]{1,5})\s*⟧`)
 
 // restore puts the entities back into what a model made of m.text. Protected
 // spans are equal to those of the original and each there once, else

@@ -218,3 +218,18 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// A text that is nothing but brackets of the markers' kind comes back as it is,
+// and does not cost a call for each.
+func TestTextOfBrackets(t *testing.T) {
+	text := strings.Repeat("a⟦", MaxDraftUnits/2)
+	m := mark(Text{Text: text}, false)
+	if got, lost, err := m.restore(m.text); err != nil || lost != 0 || got.Text != text {
+		t.Errorf("%d characters come back, %v", len(got.Text), err)
+	}
+	model := &scripted{answer: func(int, *Call) string { return "nothing usable" }}
+	r, err := New(model, false).Translate(t.Context(), &TranslateRequest{Texts: []Text{{Text: text}}, To: "ru"})
+	if err != nil || r.Texts[0].Text.Text != text || !r.Texts[0].Untranslated || len(model.calls) > 2 {
+		t.Errorf("%d calls, %v", len(model.calls), err)
+	}
+}

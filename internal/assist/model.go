@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 )
@@ -117,8 +118,13 @@ type Endpoint struct {
 
 	mu        sync.Mutex
 	listed    []string
+	listedAt  time.Time
 	simulated bool
 }
+
+// listFor is how long a list of models holds: an endpoint may serve others when
+// it comes back.
+const listFor = time.Minute
 
 const (
 	maxReply = 4 << 20  // bytes of a completion
@@ -465,29 +471,44 @@ var ErrNoEmbedder = openai.Unavailable("The AI endpoint serves no embedding mode
 
 func isEmbedder(name string) bool { return strings.Contains(strings.ToLower(name), "embed") }
 
-// list asks once which models there are; an empty list is asked for again.
+// list asks which models there are, once a minute; if that fails, the last list
+// holds on.
 func (e *Endpoint) list(ctx context.Context) ([]string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.listed) > 0 {
+	if len(e.listed) > 0 && time.Since(e.listedAt) < listFor {
 		return e.listed, nil
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.Base, "/")+"/models", nil)
+	names, simulated, err := e.fetchList(ctx)
+	if err != nil && len(e.listed) > 0 && ctx.Err() == nil {
+		e.listedAt = time.Now()
+		return e.listed, nil
+	}
 	if err != nil {
 		return nil, err
+	}
+	e.listed, e.listedAt, e.simulated = names, time.Now(), simulated
+	return names, nil
+}
+
+func (e *Endpoint) fetchList(ctx context.Context) (names []string, simulated bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, openai.Unavailable("The AI endpoint does not list its models within 10 s. Check that it runs."))
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.Base, "/")+"/models", nil)
+	if err != nil {
+		return nil, false, err
 	}
 	resp, err := e.do(req)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer resp.Body.Close()
 	var l struct{ Data []struct{ ID string } }
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&l); err != nil {
-		return nil, openai.Upstream("The AI endpoint's list of models cannot be read.")
+		return nil, false, openai.Upstream("The AI endpoint's list of models cannot be read.")
 	}
-	e.simulated = resp.Header.Get("X-Cocoon-Simulated") == "true"
 	for _, m := range l.Data {
-		e.listed = append(e.listed, m.ID)
+		names = append(names, m.ID)
 	}
-	return e.listed, nil
+	return names, resp.Header.Get("X-Cocoon-Simulated") == "true", nil
 }

@@ -258,11 +258,25 @@ func (a *Assistant) translateBatch(ctx context.Context, rq *TranslateRequest, pa
 	return proof, err
 }
 
+// maxPieces bounds the calls that one text may cost: many protected spans cut it
+// into as many pieces.
+const maxPieces = 64
+
 // translatePieces translates what lies between protected spans, piece by
 // piece, so that those stay whatever the model does. Formatting is given up.
 func (a *Assistant) translatePieces(ctx context.Context, rq *TranslateRequest, m *marked, out *Translation) (Proof, error) {
 	free, protected := m.pieces()
 	var proof Proof
+	worded := 0
+	for _, s := range free {
+		if hasWords(s) {
+			worded++
+		}
+	}
+	if worded > maxPieces {
+		out.Fallback, out.Untranslated = true, true
+		return proof, nil
+	}
 	for i, s := range free {
 		if !hasWords(s) {
 			continue

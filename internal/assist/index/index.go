@@ -662,8 +662,12 @@ func (ix *Index) Search(ctx context.Context, model assist.Model, q *Query) (*Fou
 }
 
 func (q *Query) filter() func(*doc) bool {
+	chats := make(map[string]bool, len(q.Chats))
+	for _, c := range q.Chats {
+		chats[c] = true
+	}
 	return func(d *doc) bool {
-		return d != nil && (len(q.Chats) == 0 || slices.Contains(q.Chats, d.chat)) && (q.From == "" || strings.EqualFold(q.From, d.from)) &&
+		return d != nil && (len(chats) == 0 || chats[d.chat]) && (q.From == "" || strings.EqualFold(q.From, d.from)) &&
 			(q.Since == 0 || d.time >= q.Since) && (q.Until == 0 || d.time <= q.Until && d.time != 0)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -435,7 +436,7 @@ func (b *Bot) searchWords(a *ask) assist.Text {
 // list names messages, each with the way to it where there is one.
 func list(out *builder, chat *Chat, found []kept) {
 	for _, k := range found {
-		out.add("\n• ").link(cmp.Or(k.author, "–")+":", messageLink(chat, k.id)).add(" " + clip(strings.Join(strings.Fields(k.text.Text), " "), 160))
+		out.add("\n• ").link(foreign(cmp.Or(k.author, "–"))+":", messageLink(chat, k.id)).add(" " + foreign(clip(strings.Join(strings.Fields(k.text.Text), " "), 160)))
 	}
 }
 
@@ -597,7 +598,7 @@ func (b *Bot) receipt(a *ask) assist.Text {
 	for _, id := range p.Receipts[:min(len(p.Receipts), 10)] {
 		out.add("\n")
 		if b.ReceiptURL != "" {
-			out.link(clip(id, 16), b.ReceiptURL+id)
+			out.link(clip(id, 16), b.ReceiptURL+url.PathEscape(id))
 		} else {
 			out.styled("code", clip(id, 64))
 		}

@@ -447,15 +447,42 @@ func TestWindowForgets(t *testing.T) {
 	if n := f.ix.Len(); n != maxWindow-101+1 {
 		t.Errorf("%d are found after a day", n)
 	}
+	w.edit(p, 1000, assist.Text{Text: "edited, and longer than it was"})
+	w.forget(p, 150, 151)
+	w.add(place{chat: 2}, kept{id: 1, at: now, text: assist.Text{Text: "x"}})
+	w.forget(place{chat: 2}, 1)
+	w.drop(place{chat: 3})
+	sum := 0
+	for _, k := range w.m[p] {
+		sum += k.size()
+	}
+	if w.bytes != sum || sum == 0 {
+		t.Errorf("%d bytes are counted, there are %d", w.bytes, sum)
+	}
 	w.expire(now.Add(3 * windowAge))
-	if len(w.m)+len(w.indexes) != 0 {
-		t.Error("something is left")
+	if len(w.m)+len(w.indexes)+w.bytes != 0 {
+		t.Errorf("something is left: %d, %d, %d bytes", len(w.m), len(w.indexes), w.bytes)
+	}
+	big := assist.Text{Text: strings.Repeat("x", 1<<20)}
+	for i := range maxWindowBytes>>20 + 2 {
+		w.add(place{chat: int64(i)}, kept{id: 1, at: now.Add(time.Duration(i)), text: big})
+	}
+	if w.bytes > maxWindowBytes || w.m[place{}] != nil || w.m[place{chat: maxWindowBytes>>20 + 1}] == nil {
+		t.Errorf("%d bytes are remembered", w.bytes)
 	}
 	for i := range maxFinders + 1 {
 		w.finder(place{chat: int64(i)}, now.Add(time.Duration(i)))
 	}
 	if len(w.indexes) != maxFinders || w.indexes[place{}] != nil {
 		t.Errorf("%d indexes", len(w.indexes))
+	}
+}
+
+func TestForeign(t *testing.T) {
+	for s, want := range map[string]string{"Anna": "Anna", "Анна 😀": "Анна 😀", "שלום": "\u2068שלום\u2069", "a\u202Eb\u2069c": "\u2068abc\u2069"} {
+		if got := foreign(s); got != want {
+			t.Errorf("%q: %q", s, got)
+		}
 	}
 }
 

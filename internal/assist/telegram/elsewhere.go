@@ -339,7 +339,7 @@ func (b *Bot) suggest(c *Connection, m *Message) {
 			return
 		}
 		lang := language(set, &c.User)
-		text, markup := choices(say(lang, "suggest", "{name}", m.author()), r.Replies)
+		text, markup := choices(say(lang, "suggest", "{name}", foreign(m.author())), r.Replies)
 		res := footer(lang, &result{text: text, answer: r.Answer})
 		b.note("sendMessage", b.Client.Call(ctx, "sendMessage", map[string]any{"chat_id": c.UserChat, "text": res.Text, "entities": res.Entities, "reply_markup": markup}, nil))
 	})

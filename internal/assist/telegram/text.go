@@ -48,6 +48,27 @@ func (b *builder) text(t assist.Text) *builder {
 
 func (b *builder) done() assist.Text { return assist.Text{Text: b.b.String(), Entities: b.entities} }
 
+// foreign is what somebody wrote within a line of ours. Where it runs from right
+// to left, or says that it does, it is isolated (Unicode Annex 9), so that it
+// turns nothing around that is not its own.
+func foreign(s string) string {
+	turns := false
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069:
+			turns = true
+			return -1
+		case r == 0x200E || r == 0x200F || r == 0x061C || r >= 0x0590 && r <= 0x08FF || r >= 0xFB1D && r <= 0xFDFF || r >= 0xFE70 && r <= 0xFEFF || r >= 0x10800 && r <= 0x10FFF || r >= 0x1E800 && r <= 0x1EFFF:
+			turns = true
+		}
+		return r
+	}, s)
+	if !turns {
+		return s
+	}
+	return "\u2068" + s + "\u2069"
+}
+
 // split cuts a text into messages of at most limit UTF-16 units, at a line's
 // end or a space where there is one in the second half, never inside a
 // character. Entities across a cut go on behind it.

@@ -38,7 +38,14 @@ type windows struct {
 	mu      sync.Mutex
 	m       map[place][]kept
 	indexes map[place]*finder
+	bytes   int // of all messages, about
 }
+
+// maxWindowBytes bounds what is remembered of all chats together; the one that
+// was silent longest goes.
+const maxWindowBytes = 512 << 20
+
+func (k kept) size() int { return 128 + len(k.author) + len(k.text.Text) + 128*len(k.text.Entities) }
 
 // finder finds the messages of one window by words and meaning. What leaves the
 // window leaves it at once; what comes into the window is added when somebody
@@ -69,8 +76,11 @@ func (w *windows) finder(p place, now time.Time) *finder {
 	return f
 }
 
-// unfindLocked takes messages out of what finds them.
-func (w *windows) unfindLocked(p place, gone ...kept) {
+// goneLocked takes messages that leave the window out of what finds them.
+func (w *windows) goneLocked(p place, gone ...kept) {
+	for _, k := range gone {
+		w.bytes -= k.size()
+	}
 	f := w.indexes[p]
 	if f == nil || len(gone) == 0 {
 		return
@@ -84,6 +94,9 @@ func (w *windows) unfindLocked(p place, gone ...kept) {
 
 // deleteLocked forgets a place.
 func (w *windows) deleteLocked(p place) {
+	for _, k := range w.m[p] {
+		w.bytes -= k.size()
+	}
 	delete(w.m, p)
 	delete(w.indexes, p)
 }
@@ -100,16 +113,20 @@ func (w *windows) add(p place, k kept) {
 	}
 	for i := range list {
 		if list[i].id == k.id { // told again
-			w.unfindLocked(p, list[i])
+			w.goneLocked(p, list[i])
 			list[i] = k
+			w.bytes += k.size()
 			return
 		}
 	}
 	if n := len(list) - maxWindow + 1; n > 0 {
-		w.unfindLocked(p, list[:n]...)
+		w.goneLocked(p, list[:n]...)
 		list = slices.Delete(list, 0, n)
 	}
 	w.m[p] = append(list, k)
+	for w.bytes += k.size(); w.bytes > maxWindowBytes && len(w.m) > 1; {
+		w.dropOldestLocked()
+	}
 }
 
 func (w *windows) dropOldestLocked() {
@@ -129,8 +146,9 @@ func (w *windows) edit(p place, id int64, t assist.Text) {
 	defer w.mu.Unlock()
 	for i := range w.m[p] {
 		if w.m[p][i].id == id {
-			w.unfindLocked(p, w.m[p][i])
+			w.goneLocked(p, w.m[p][i])
 			w.m[p][i].text = t
+			w.bytes += w.m[p][i].size()
 		}
 	}
 }
@@ -141,15 +159,13 @@ func (w *windows) forget(p place, ids ...int64) {
 	list := slices.DeleteFunc(w.m[p], func(k kept) bool {
 		gone := slices.Contains(ids, k.id)
 		if gone {
-			w.unfindLocked(p, k)
+			w.goneLocked(p, k)
 		}
 		return gone
 	})
-	if len(list) == 0 {
+	if w.m[p] = list; len(list) == 0 {
 		w.deleteLocked(p)
-		return
 	}
-	w.m[p] = list
 }
 
 func (w *windows) drop(p place) {
@@ -175,14 +191,14 @@ func (w *windows) last(p place, n int, now time.Time) []kept {
 	defer w.mu.Unlock()
 	list := w.m[p]
 	for len(list) > 0 && now.Sub(list[0].at) > windowAge {
-		w.unfindLocked(p, list[0])
+		w.goneLocked(p, list[0])
 		list = list[1:]
 	}
-	switch {
-	case len(list) == 0:
-		w.deleteLocked(p)
-	case len(list) < len(w.m[p]):
+	if len(list) < len(w.m[p]) {
 		w.m[p] = slices.Clone(list)
+	}
+	if len(list) == 0 {
+		w.deleteLocked(p)
 	}
 	return slices.Clone(list[max(0, len(list)-n):])
 }

@@ -89,9 +89,12 @@ type indexes struct {
 	open map[string]*held
 }
 
-// held is an open index and how many requests use it now.
+// held is an index and how many requests use it now. Opening a large one takes
+// seconds, for which only its own user waits.
 type held struct {
-	*index.Index
+	open  sync.Once
+	ix    *index.Index
+	err   error
 	users int
 	last  time.Time
 }
@@ -110,27 +113,37 @@ func (x *indexes) of(user string) (ix *index.Index, done func(), err error) {
 		return nil, nil, openai.Unavailable("This server keeps no index; whoever runs it can name a folder for one.")
 	}
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	h := x.open[user]
 	if h == nil {
 		if len(x.open) >= maxIndexes && !x.closeIdleLocked() {
+			x.mu.Unlock()
 			return nil, nil, openai.Unavailable("This server has too many indexes in use; try again.")
 		}
-		sum := sha256.Sum256([]byte("cocoon index of " + user))
-		ix, err := index.Open(filepath.Join(x.dir, hex.EncodeToString(sum[:8])))
-		if err != nil {
-			return nil, nil, storage(err)
-		}
-		h = &held{Index: ix}
+		h = &held{}
 		x.open[user] = h
 	}
 	h.users++
-	return h.Index, func() {
+	x.mu.Unlock()
+	done = func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		h.users--
 		h.last = time.Now()
-	}, nil
+	}
+	h.open.Do(func() {
+		sum := sha256.Sum256([]byte("cocoon index of " + user))
+		h.ix, h.err = index.Open(filepath.Join(x.dir, hex.EncodeToString(sum[:8])))
+	})
+	if h.err != nil {
+		done()
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.open[user] == h { // the next request tries again
+			delete(x.open, user)
+		}
+		return nil, nil, storage(h.err)
+	}
+	return h.ix, done, nil
 }
 
 // closeIdleLocked closes the index that was idle longest.
@@ -144,7 +157,7 @@ func (x *indexes) closeIdleLocked() bool {
 	if oldest == "" {
 		return false
 	}
-	_ = x.open[oldest].Close() // what was indexed is on the disk since then
+	_ = x.open[oldest].ix.Close() // what was indexed is on the disk since then
 	delete(x.open, oldest)
 	return true
 }
@@ -167,8 +180,10 @@ func (x *indexes) close() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var err error
-	for _, ix := range x.open {
-		err = errors.Join(err, ix.Close())
+	for _, h := range x.open {
+		if h.ix != nil {
+			err = errors.Join(err, h.ix.Close())
+		}
 	}
 	clear(x.open)
 	return err

@@ -532,7 +532,20 @@ func TestIndexesMakeRoom(t *testing.T) {
 	}
 	x.mu.Unlock()
 	hold()
-	use("c")() // opens again
+	var all sync.WaitGroup // opens again, once for all who come
+	for range 8 {
+		all.Go(func() {
+			if _, done, err := x.of("c"); err != nil {
+				t.Error(err)
+			} else {
+				done()
+			}
+		})
+	}
+	all.Wait()
+	if n := x.open["c"].users; n != 0 {
+		t.Errorf("%d users of an idle index", n)
+	}
 }
 
 func TestIndexMessages(t *testing.T) {
