@@ -54,12 +54,43 @@ func (n *network) child(role, name string) *child {
 	return c
 }
 
+// addrsInUse are addresses that others listen at.
+type addrsInUse []string
+
+func (a addrsInUse) Error() string {
+	return fmt.Sprintf("in use: %s; stop what listens there (another `cocoon up`?), or run `cocoon up --listen 127.0.0.1:0`, which chooses free ports", strings.Join(a, ", "))
+}
+
+// openings gathers what opening several sockets gave, into one error.
+type openings struct {
+	taken addrsInUse
+	other error
+}
+
+func (o *openings) note(errs ...error) {
+	for _, err := range errs {
+		var in addrsInUse
+		if errors.As(err, &in) {
+			o.taken = append(o.taken, in...)
+		} else {
+			o.other = errors.Join(o.other, err)
+		}
+	}
+}
+
+func (o *openings) err() error {
+	if len(o.taken) == 0 {
+		return o.other
+	}
+	return errors.Join(o.other, o.taken)
+}
+
 // open opens a listening socket for the child.
 func (c *child) open(name, addr string) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("%s is in use: stop what uses it, or run `cocoon up --listen 127.0.0.1:0`, which chooses free ports", addr)
+			return addrsInUse{addr}
 		}
 		return fmt.Errorf("cannot listen on %s: %w", addr, err)
 	}

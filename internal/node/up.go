@@ -131,6 +131,7 @@ const embedWorker = "worker-embed"
 // openSockets opens every listening socket. They are the first thing, as the
 // root contract names the proxy's.
 func (n *network) openSockets() (proxies, workers []*child, client *child, err error) {
+	var all openings
 	addr := func(port int) string {
 		if _, p, _ := net.SplitHostPort(n.cfg.Listen); p == "0" {
 			port = 0
@@ -143,23 +144,23 @@ func (n *network) openSockets() (proxies, workers []*child, client *child, err e
 			name = fmt.Sprintf("proxy-%d", i+1)
 		}
 		p := n.child("proxy", name)
-		err = errors.Join(err, p.open("workers", addr(11001+10*i)), p.open("clients", addr(11002+10*i)), p.open("status", addr(11000+10*i)))
+		all.note(p.open("workers", addr(11001+10*i)), p.open("clients", addr(11002+10*i)), p.open("status", addr(11000+10*i)))
 		proxies = append(proxies, p)
 	}
 	for i := range n.cfg.Workers {
 		w := n.child("worker", fmt.Sprintf("worker-%d", i+1))
-		err = errors.Join(err, w.open("status", addr(12000+10*i)))
+		all.note(w.open("status", addr(12000+10*i)))
 		workers = append(workers, w)
 	}
 	if n.cfg.Engine == "demo" {
 		// A worker serves one model; the demo engine has another for embeddings.
 		w := n.child("worker", embedWorker)
-		err = errors.Join(err, w.open("status", addr(12900)))
+		all.note(w.open("status", addr(12900)))
 		workers = append(workers, w)
 	}
 	client = n.child("client", "client")
-	err = errors.Join(err, client.open("gateway", n.cfg.Listen), client.open("status", addr(10001)))
-	return proxies, workers, client, err
+	all.note(client.open("gateway", n.cfg.Listen), client.open("status", addr(10001)))
+	return proxies, workers, client, all.err()
 }
 
 // ChainSocket names the socket of the development chain's liteserver.
