@@ -72,6 +72,11 @@ func (rq *SummarizeRequest) check() error {
 	if len(rq.Messages) > 0 && rq.Text != "" {
 		return openai.InvalidRequest("text", "Give 'messages' or 'text', not both.")
 	}
+	if len(rq.Messages) == 0 && rq.Text == "" {
+		e := openai.Missing("messages")
+		e.Message = "Give 'messages', or one 'text'."
+		return e
+	}
 	if rq.Text != "" {
 		if err := (&Text{Text: rq.Text}).check("text", MaxTextUnits); err != nil {
 			return err

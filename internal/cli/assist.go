@@ -101,6 +101,12 @@ When it answers, a line "assist http://HOST:PORT" is printed.`,
 			if err != nil {
 				return err
 			}
+			// It may come later; whoever looks at an empty page should know.
+			probe, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
+			if err := h.Probe(probe); err != nil {
+				a.progress("warning: %v Requests fail until it does", err)
+			}
+			cancel()
 			fmt.Fprintf(a.env.Stdout, "assist http://%s\n", ln.Addr())
 			return serveAssist(cmd.Context(), ln, h)
 		},

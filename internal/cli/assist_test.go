@@ -49,6 +49,27 @@ func TestAssistRefusesStrangers(t *testing.T) {
 	}
 }
 
+// An endpoint that is not there yet is told of, and waited for.
+func TestAssistWithoutEndpoint(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, w := io.Pipe()
+	var stderr strings.Builder
+	done := make(chan int, 1)
+	go func() {
+		done <- Main(ctx, Env{Args: []string{"assist", "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:1/v1", "--dir", t.TempDir()}, Stdin: strings.NewReader(""), Stdout: w, Stderr: &stderr})
+		w.Close()
+	}()
+	b := make([]byte, 200)
+	if n, err := r.Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "assist http://") {
+		t.Fatalf("%q %v", b[:n], err)
+	}
+	cancel()
+	if code := <-done; code != exitOK || !strings.Contains(stderr.String(), "does not answer") {
+		t.Errorf("exit code %d: %s", code, stderr.String())
+	}
+}
+
 // A user of Telegram gets in by its signature, others do not.
 func TestMiniAppUsers(t *testing.T) {
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))

@@ -28,7 +28,7 @@ import (
 type telegramFlags struct {
 	tokenFile, state, server    string
 	upstream, model, receiptURL string
-	embedModel                  string
+	embedModel, appURL          string
 	webhook, listen             string
 	perMinute                   int
 	daily                       uint64
@@ -64,6 +64,7 @@ When it takes messages, a line "telegram @NAME" is printed.`,
 	fl.StringVar(&f.model, "model", "", "model to ask (default: the first one served)")
 	fl.StringVar(&f.embedModel, "embed-model", "", "model for embeddings, which find by meaning (default: the first one served with \"embed\" in its name)")
 	fl.StringVar(&f.receiptURL, "receipt-url", "", "what stands before a receipt's id to make a link, such as https://assist.example/assist/v1/receipts/")
+	fl.StringVar(&f.appURL, "app-url", "", "https address of the web app, for a button beside the message field (see cocoon assist --mini-app-bot)")
 	fl.StringVar(&f.webhook, "webhook", "", "https address at which Telegram reaches the bot (default: the bot polls)")
 	fl.StringVar(&f.listen, "webhook-listen", "127.0.0.1:10081", "address to listen on for --webhook")
 	fl.StringVar(&f.server, "server", telegram.DefaultServer, "Bot API server")
@@ -99,9 +100,9 @@ func (a *app) runTelegram(ctx context.Context, f *telegramFlags) error {
 	if f.perMinute < 1 || f.perMinute > 10_000 {
 		return usageError{fmt.Errorf("--per-minute %d: 1 to 10000 are possible", f.perMinute)}
 	}
-	for name, s := range map[string]string{"--webhook": f.webhook, "--receipt-url": f.receiptURL} {
+	for name, s := range map[string]string{"--webhook": f.webhook, "--receipt-url": f.receiptURL, "--app-url": f.appURL} {
 		u, err := url.Parse(s)
-		if s != "" && (err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || name == "--webhook")) {
+		if s != "" && (err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || name != "--receipt-url")) {
 			return usageError{fmt.Errorf("%s %q is no https address", name, s)}
 		}
 	}
@@ -143,7 +144,7 @@ func (a *app) runTelegram(ctx context.Context, f *telegramFlags) error {
 		a.progress("all answers of a day may cost %s", coins.Nano(f.daily))
 	}
 	bot, err := telegram.New(telegram.Config{
-		Client: client, State: state, Assistant: assist.New(endpoint, assist.IsSmall(info.Model)), Model: endpoint, ReceiptURL: f.receiptURL, PerMinute: f.perMinute, DailyNano: f.daily,
+		Client: client, State: state, Assistant: assist.New(endpoint, assist.IsSmall(info.Model)), Model: endpoint, ReceiptURL: f.receiptURL, AppURL: f.appURL, PerMinute: f.perMinute, DailyNano: f.daily,
 		Logger:  slog.New(slog.NewTextHandler(a.env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnReady: func(name string) { fmt.Fprintf(a.env.Stdout, "telegram @%s\n", name) },
 	})

@@ -30,6 +30,9 @@ type Config struct {
 	Logger *slog.Logger
 	// ReceiptURL is put before a receipt's id to make a link; empty = ids only.
 	ReceiptURL string
+	// AppURL is the https address of the Mini App, for the button beside the
+	// message field of private chats; empty = the button stays as it is.
+	AppURL string
 	// PerMinute is how many answers one user gets a minute; 0 = 10.
 	PerMinute int
 	// DailyNano is what all answers of a day (UTC) may cost; 0 = no limit.

@@ -308,6 +308,18 @@ func (w *world) meaning() *world {
 	return w
 }
 
+func TestMenuButton(t *testing.T) {
+	w := newWorld(t)
+	w.bot.AppURL = "https://assist.example"
+	w.run()
+	w.wait("the button", func(c telegramtest.Call) bool { return c.Method == "setChatMenuButton" && c.Code == 200 })
+	w = newWorld(t)
+	w.bot.AppURL = "http://assist.example"
+	if err := w.bot.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "Mini App") {
+		t.Errorf("a button that Telegram does not take: %v", err)
+	}
+}
+
 func TestSearchAndAsk(t *testing.T) {
 	w := newWorld(t).meaning().run()
 	anna, ben := user(7, "en"), user(8, "en")

@@ -34,6 +34,12 @@ func (b *Bot) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	if b.AppURL != "" {
+		button := map[string]any{"type": "web_app", "text": "Cocoon", "web_app": map[string]string{"url": b.AppURL}}
+		if err := b.Client.Call(ctx, "setChatMenuButton", map[string]any{"menu_button": button}, nil); err != nil {
+			return fmt.Errorf("the button of the Mini App was not taken: %w", err)
+		}
+	}
 	b.mu.Lock()
 	b.name, b.ctx = me.Username, ctx
 	b.mu.Unlock()

@@ -201,7 +201,9 @@ func (c *call) index(rq *IndexRequest) (*IndexResult, error) {
 		return nil, err
 	}
 	if len(rq.Messages) == 0 && len(rq.Delete) == 0 && !rq.Forget {
-		return nil, openai.Missing("messages")
+		e := openai.Errorf(openai.CodeMissingParameter, "Give 'messages' to index, ids to 'delete', or 'forget' for the whole chat.")
+		e.Param = "messages"
+		return nil, e
 	}
 	ix, done, err := c.indexes.of(c.user)
 	if err != nil {

@@ -140,6 +140,12 @@ func New(cfg Config) (*Server, error) {
 // Close closes the indexes; no request may be running.
 func (s *Server) Close() error { return s.indexes.close() }
 
+// Probe asks the endpoint whether it answers.
+func (s *Server) Probe(ctx context.Context) error {
+	_, err := s.cfg.Endpoint.Info(ctx)
+	return err
+}
+
 const prefix = "/assist/v1/"
 
 // route is one path below prefix.
@@ -267,6 +273,9 @@ func knownCode(code string) bool {
 
 func (s *Server) dispatch(x *exchange, rt *route) error {
 	if err := s.guard.Check(x.w, x.r); err != nil {
+		if oe := openai.From(err); oe.Code == openai.CodeHostNotAllowed { // in the words of this server's flags
+			return openai.Errorf(oe.Code, "The Host header names a host this server does not serve; whoever runs it can add it with --host.")
+		}
 		return err
 	}
 	if !strings.HasPrefix(x.r.URL.Path, prefix) {
@@ -387,7 +396,7 @@ func readJSON(x *exchange, v any, most int64) error {
 		return openai.InvalidType(wrong.Field, kindName(wrong.Type.Kind()))
 	case err != nil && strings.HasPrefix(err.Error(), "json: unknown field "):
 		name := strings.Trim(strings.TrimPrefix(err.Error(), "json: unknown field "), `"`)
-		return openai.Unsupported(name[:min(len(name), 64)], "This task has no such field.")
+		return openai.Unsupported(name[:min(len(name), 64)], "This task has no field of this name; GET "+prefix+"openapi.json describes those it has.")
 	case err != nil:
 		return openai.InvalidJSON("The request body is not valid JSON.")
 	}

@@ -279,6 +279,14 @@ func (s *Server) answer(ctx context.Context, method string, p map[string]any) (a
 			return nil, bad("BOT_COMMANDS_INVALID")
 		}
 		return true, nil
+	case "setChatMenuButton":
+		button, _ := p["menu_button"].(map[string]any)
+		app, _ := button["web_app"].(map[string]any)
+		address, _ := app["url"].(string)
+		if text, _ := button["text"].(string); button["type"] != "web_app" || text == "" || !strings.HasPrefix(address, "https://") {
+			return nil, bad("BUTTON_URL_INVALID")
+		}
+		return true, nil
 	case "setWebhook":
 		s.hook, _ = p["url"].(string)
 		s.secret, _ = p["secret_token"].(string)
