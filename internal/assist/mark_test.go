@@ -233,3 +233,29 @@ func TestTextOfBrackets(t *testing.T) {
 		t.Errorf("%d calls, %v", len(model.calls), err)
 	}
 }
+
+// What a mask hid comes back as it was, whole or in pieces, and hiding twice
+// hides nothing that the first time did not.
+func FuzzMask(f *testing.F) {
+	for _, s := range []string{"a@b.cd [EMAIL-1] +49 170 1234567", "[PHONE-1 234567890]", "Annas Ann, ANN 2026-11-21", "https://x.y/[NAME-1]", "\xff@\u202e٠٥٠ ١٢٣ ٤٥٦٧"} {
+		f.Add(s, 3)
+	}
+	f.Fuzz(func(t *testing.T, s string, n int) {
+		m := NewMask("Ann", "Али")
+		hidden := m.Hide(s)
+		if back := m.Show(hidden); !strings.EqualFold(back, s) {
+			t.Fatalf("%q was hidden as %q and came back as %q", s, hidden, back)
+		}
+		if n = n & 7; n == 0 {
+			n = 1
+		}
+		var out strings.Builder
+		tell := m.showing(func(s string) { out.WriteString(s) })
+		for rest := hidden; rest != ""; rest = rest[min(n, len(rest)):] {
+			tell(rest[:min(n, len(rest))])
+		}
+		if whole := m.Show(hidden); !strings.HasPrefix(whole, out.String()) || len(whole)-len(out.String()) > 20 {
+			t.Fatalf("in pieces of %d: %q, not %q", n, out.String(), whole)
+		}
+	})
+}
