@@ -144,7 +144,7 @@ func (a *app) runTelegram(ctx context.Context, f *telegramFlags) error {
 		a.progress("all answers of a day may cost %s", coins.Nano(f.daily))
 	}
 	bot, err := telegram.New(telegram.Config{
-		Client: client, State: state, Assistant: assist.New(endpoint, assist.IsSmall(info.Model)), Model: endpoint, ReceiptURL: f.receiptURL, AppURL: f.appURL, PerMinute: f.perMinute, DailyNano: f.daily,
+		Client: client, State: state, Assistant: assist.New(endpoint, assist.IsSmall(info.Model)), Model: endpoint, ReceiptURL: f.receiptURL, AppURL: f.appURL, Simulated: info.Simulated, PerMinute: f.perMinute, DailyNano: f.daily,
 		Logger:  slog.New(slog.NewTextHandler(a.env.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnReady: func(name string) { fmt.Fprintf(a.env.Stdout, "telegram @%s\n", name) },
 	})

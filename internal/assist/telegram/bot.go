@@ -35,6 +35,8 @@ type Config struct {
 	AppURL string
 	// PerMinute is how many answers one user gets a minute; 0 = 10.
 	PerMinute int
+	// Simulated says that no hardware protects what is sent; the bot says so too.
+	Simulated bool
 	// DailyNano is what all answers of a day (UTC) may cost; 0 = no limit.
 	DailyNano uint64
 	// OnReady hears the bot's name when it begins to take updates; may be nil.
@@ -388,7 +390,11 @@ func (b *Bot) privacy(ctx context.Context, a *ask, on bool) {
 	if on {
 		state = "on?"
 	}
-	b.tell(ctx, a, say(a.lang, "privacy", "{state}", say(a.lang, state)), consentButtons(a.lang, on))
+	text := say(a.lang, "privacy", "{state}", say(a.lang, state))
+	if b.Simulated {
+		text = say(a.lang, "simNow") + "\n\n" + text
+	}
+	b.tell(ctx, a, text, consentButtons(a.lang, on))
 }
 
 func consentButtons(lang string, on bool) map[string]any {

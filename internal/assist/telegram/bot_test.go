@@ -157,7 +157,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.bot, err = New(Config{Client: testClient(t, w.tg), State: s, PerMinute: 100, Assistant: assist.New(&assist.Endpoint{Base: w.ai.URL + "/v1", Model: "m"}, false),
+	w.bot, err = New(Config{Client: testClient(t, w.tg), State: s, PerMinute: 100, Simulated: true, Assistant: assist.New(&assist.Endpoint{Base: w.ai.URL + "/v1", Model: "m"}, false),
 		Logger: slog.New(slog.NewTextHandler(&lockedBuffer{b: w.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
@@ -254,12 +254,13 @@ func TestPrivateChat(t *testing.T) {
 		t.Fatalf("%d requests without consent", n)
 	}
 	say("/start")
-	if c := w.said(7, "What I see"); c.Params["reply_markup"] == nil {
-		t.Error("no switch")
+	c := w.said(7, "What I see")
+	if c.Params["reply_markup"] == nil || !strings.Contains(c.Text(), "SIMULATED") {
+		t.Errorf("no switch, or no word of the simulation: %s", c.Text())
 	}
 	w.agree(private(7), u)
 	say("/fix helo my frend")
-	c := w.said(7, "Hello, my friend.")
+	c = w.said(7, "Hello, my friend.")
 	if !strings.Contains(c.Text(), "SIMULATED") || !strings.Contains(c.Text(), "AI") || c.Params["entities"] == nil {
 		t.Errorf("%v", c.Params)
 	}

@@ -260,8 +260,12 @@ func (b *Bot) connected(c *Connection) {
 		return
 	}
 	lang := language(set, &c.User)
+	text := say(lang, "bizAsk")
+	if b.Simulated {
+		text = say(lang, "simNow") + "\n\n" + text
+	}
 	b.spawn(c.User.ID, 0.1, func(ctx context.Context) {
-		b.note("sendMessage", b.Client.Call(ctx, "sendMessage", map[string]any{"chat_id": c.UserChat, "text": say(lang, "bizAsk"),
+		b.note("sendMessage", b.Client.Call(ctx, "sendMessage", map[string]any{"chat_id": c.UserChat, "text": text,
 			"reply_markup": keyboard([]button{{Text: say(lang, "bizYes"), Data: "biz:on"}, {Text: say(lang, "bizNo"), Data: "biz:off"}})}, nil))
 	})
 }
