@@ -125,7 +125,7 @@ When it answers, a line "assist http://HOST:PORT" is printed.`,
 	fl.Uint64Var(&f.total, "total-daily-nano", 0, "what all requests of a day may cost, in nano; 0 = no limit")
 	fl.IntVar(&f.indexMost, "index-messages", index.MaxMessages, "messages that one caller's search index may hold")
 	fl.Int64Var(&f.miniApp.bot, "mini-app-bot", 0, "bot whose Mini App this is: the number before the colon of its token")
-	fl.Int64SliceVar(&f.miniApp.users, "mini-app-user", nil, "ids of Telegram's users who may open it (default: all)")
+	fl.Int64SliceVar(&f.miniApp.users, "mini-app-user", nil, "`ids` of Telegram's users who may open it (default: all)")
 	fl.StringVar(&f.miniApp.key, "mini-app-key", "production", "whose signature counts: Telegram's \"production\" or \"test\" key, or another in hex")
 	fl.StringSliceVar(&f.miniApp.frames, "frame", nil, "origins that may show the web app in a frame, such as https://web.telegram.org")
 	return cmd

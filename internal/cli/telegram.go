@@ -38,7 +38,7 @@ func (a *app) telegramCommand() *cobra.Command {
 	var f telegramFlags
 	cmd := &cobra.Command{
 		Use:   "telegram",
-		Short: "The Telegram bot: summaries, translation, writing and replies in chats",
+		Short: "The Telegram bot: summaries, translation, writing, replies and search in chats",
 		Long: `Run a Telegram bot on the network in --dir, or on any OpenAI endpoint. Get its
 token from @BotFather and write it to a file that only you can read.
 
