@@ -45,9 +45,12 @@ export function ready() {
     app.ready?.();
     app.expand?.();
     app.onEvent?.("themeChanged", applyTheme);
-  } else {
-    window.TelegramWebviewProxy?.postEvent?.("web_app_ready", "{}");
-    window.TelegramWebviewProxy?.postEvent?.("web_app_expand", "{}");
+    return;
+  }
+  if (!initData) return;
+  for (const eventType of ["web_app_ready", "web_app_expand"]) {
+    if (window.TelegramWebviewProxy) window.TelegramWebviewProxy.postEvent(eventType, "{}");
+    else if (parent !== window) parent.postMessage(JSON.stringify({ eventType, eventData: {} }), "https://web.telegram.org");
   }
 }
 
