@@ -287,6 +287,16 @@ func TestTampered(t *testing.T) {
 	snpPolicy := func(f func(*attest.Policy)) func() error { return b.sev(func(c *snpCase) { f(c.policy) }) }
 	snpLate := func(f func(*sevsnp.Collateral)) func() error { return b.sev(func(c *snpCase) { c.late = f }) }
 	zeros := strings.Repeat("00", 8)
+	both := func(changes ...func(*tdxCase)) func() error {
+		return b.tdx(func(c *tdxCase) {
+			for _, change := range changes {
+				change(c)
+			}
+		})
+	}
+	module := func(key, value string) func(*tdxCase) {
+		return edit("tcbInfo", func(d map[string]any) { d["tdxModuleIdentities"].([]any)[0].(map[string]any)[key] = value })
+	}
 
 	for _, row := range []struct {
 		name string
@@ -348,6 +358,15 @@ func TestTampered(t *testing.T) {
 		{"another module's signer", signed(func(q *dcap.Quote) { q.TD.MRSignerSEAM[0] = 1 }), dcap.ErrModule},
 		{"debug module", signed(func(q *dcap.Quote) { q.TD.SEAMAttributes = 1 }), dcap.ErrModule},
 		{"module of an unknown version", signed(func(q *dcap.Quote) { q.TD.TCBSVN[1] = 2 }), dcap.ErrModule},
+		// What the vendor would accept is held against rules of ours.
+		{"debug module that the vendor knows", both(
+			b.sign(func(q *dcap.Quote) { q.TD.SEAMAttributes = 1 }),
+			module("attributes", "0100000000000000"),
+		), attest.ErrModule},
+		{"another signer's module that the vendor knows", both(
+			b.sign(func(q *dcap.Quote) { q.TD.MRSignerSEAM[0] = 1 }),
+			module("mrsigner", "01"+strings.Repeat("00", 47)),
+		), attest.ErrModule},
 		{"another module", policy(func(p *attest.Policy) { p.TDX.Modules = [][48]byte{{1}} }), attest.ErrMRSEAM},
 		{"module older than all known", signed(func(q *dcap.Quote) { q.TD.TCBSVN[0] = 0 }), dcap.ErrTCBUnknown},
 		{"module of an old version", signed(func(q *dcap.Quote) { q.TD.TCBSVN[0] = 2 }), attest.ErrStatus},
@@ -438,7 +457,7 @@ func TestTampered(t *testing.T) {
 			tcb["tdxtcbcomponents"] = tcb["tdxtcbcomponents"].([]map[string]any)[:15]
 		})), dcap.ErrCollateral},
 		{"level of an unknown status", b.tdx(edit("tcbInfo", func(d map[string]any) { d["tcbLevels"].([]any)[0].(map[string]any)["tcbStatus"] = "Fine" })), dcap.ErrCollateral},
-		{"module identity of three bytes", b.tdx(edit("tcbInfo", func(d map[string]any) { d["tdxModuleIdentities"].([]any)[0].(map[string]any)["attributes"] = "000000" })), dcap.ErrCollateral},
+		{"module identity of three bytes", b.tdx(module("attributes", "000000")), dcap.ErrCollateral},
 		{"no module identities", b.tdx(edit("tcbInfo", func(d map[string]any) { delete(d, "tdxModuleIdentities") })), dcap.ErrModule},
 		{"mask of the QE too short", b.tdx(set("enclaveIdentity", "attributesMask", zeros)), dcap.ErrCollateral},
 		{"number too low", policy(func(p *attest.Policy) { p.MinEvaluation = 18 }), attest.ErrEvaluation},

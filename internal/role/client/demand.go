@@ -30,7 +30,7 @@ func (c *Client) meets(call *api.Call, n *tee.Node) error {
 	case call.Pin != "" && n.Model != call.Pin:
 		return ErrPinned
 	case call.Verdicts != nil && (n.Result == nil || !slices.Contains(call.Verdicts, n.Result.Kind)):
-		return ErrVerdict
+		return fmt.Errorf("%w: it is %q, accepted are %q", ErrVerdict, kindOf(n), call.Verdicts)
 	case call.GPUEvidence && !showsGPU(n):
 		return ErrNoGPU
 	}
@@ -38,6 +38,14 @@ func (c *Client) meets(call *api.Call, n *tee.Node) error {
 		return ErrReputation
 	}
 	return nil
+}
+
+// kindOf is the kind of a worker's evidence.
+func kindOf(n *tee.Node) attest.Kind {
+	if n.Result == nil {
+		return attest.None
+	}
+	return n.Result.Kind
 }
 
 // showsGPU reports whether GPU evidence was shown, judged and accepted.
