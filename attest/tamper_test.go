@@ -388,6 +388,9 @@ func TestTampered(t *testing.T) {
 			c.statements.Platform = dcap.Revoked
 			c.policy.Statuses = []dcap.Status{dcap.Revoked}
 		}), attest.ErrPolicy},
+		{"provisioning enclave older than the level", b.tdx(edit("tcbInfo", func(d map[string]any) {
+			d["tcbLevels"].([]any)[0].(map[string]any)["tcb"].(map[string]any)["pcesvn"] = 65535
+		})), attest.ErrStatus},
 		{"loader older than the level", signed(func(q *dcap.Quote) { q.TD.TCBSVN[2] = 0 }), attest.ErrStatus},
 		{"platform older than all levels", b.tdx(edit("tcbInfo", func(d map[string]any) { d["tcbLevels"] = d["tcbLevels"].([]any)[:0] })), dcap.ErrTCBUnknown},
 		// The quoting enclave.

@@ -606,6 +606,170 @@ func TestCounter(t *testing.T) {
 	})
 }
 
+// wrongBlock is a chain whose newest block is another one in one respect.
+type wrongBlock struct {
+	*testChain
+	change func(*Block)
+}
+
+func (c wrongBlock) Newest() (Block, time.Duration) {
+	b, still := c.testChain.Newest()
+	c.change(&b)
+	return b, still
+}
+
+// Every part of a statement's block counts.
+func TestBlockInEveryPart(t *testing.T) {
+	w := newWorld(t)
+	v, err := NewVerifier(w.verifier(cocoon.RoleWorker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		change func(*Block)
+		want   error
+	}{
+		"as it is":  {func(*Block) {}, nil},
+		"number":    {func(b *Block) { b.Seqno-- }, ErrForeign},
+		"root hash": {func(b *Block) { b.RootHash[31] ^= 1 }, ErrForeign},
+		"file hash": {func(b *Block) { b.FileHash[31] ^= 1 }, ErrForeign},
+		"time":      {func(b *Block) { b.Time = b.Time.Add(-time.Second) }, ErrForeign},
+	} {
+		cfg := w.workerIssuer()
+		cfg.Chain = wrongBlock{w.chain, tt.change}
+		i, err := NewIssuer(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := i.Current(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.VerifyBundle(t.Context(), own.Bundle); !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+}
+
+// silent finds no statements of a vendor.
+type silent struct{}
+
+var errSilent = errors.New("nobody answers")
+
+func (silent) Endorsements(context.Context, attest.Evidence) (*attest.Endorsements, error) {
+	return nil, errSilent
+}
+
+// Statements of the vendor that are looked for must be found, also where the
+// evidence alone would pass; and that they were not is not remembered.
+func TestEndorsementsMissing(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.verifier(cocoon.RoleWorker)
+	cfg.Endorser = silent{}
+	v, err := NewVerifier(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := NewIssuer(w.workerIssuer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := i.Current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.VerifyBundle(t.Context(), own.Bundle); !errors.Is(err, attest.ErrEndorsements) || !errors.Is(err, errSilent) {
+		t.Errorf("%v, want ErrEndorsements and its cause", err)
+	}
+	v.cfg.Endorser = simulated.Endorser{Vendor: w.vendor}
+	if _, err := v.VerifyBundle(t.Context(), own.Bundle); err != nil {
+		t.Errorf("once they are found: %v", err)
+	}
+}
+
+// A hello's nonce is good for one proof, and not for long.
+func TestProofsOnce(t *testing.T) {
+	for name, tt := range map[string]struct {
+		between time.Duration
+		twice   bool
+		want    error
+	}{
+		"in time": {proveWithin, false, nil},
+		"late":    {proveWithin + time.Second, false, ErrFormat},
+		"twice":   {0, true, ErrFormat},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newBubble(t)
+				worker, proxy := w.pair()
+				defer worker.Close()
+				defer proxy.Close()
+				mine, other := worker.Session.(*session), proxy.Session.(*session)
+				err := mine.dial(t.Context(), func(ctx context.Context, q []byte) ([]byte, error) {
+					if schema.ID(q) != (*schema.CocoonProve)(nil).TLID() {
+						return other.answerOpen(ctx, q)
+					}
+					time.Sleep(tt.between)
+					if tt.twice {
+						if _, err := other.answerProve(ctx, q); err != nil {
+							t.Errorf("the first proof: %v", err)
+						}
+					}
+					return other.answerProve(ctx, q)
+				})
+				if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+					t.Errorf("%v, want %v", err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// What a node is does not change while a connection lives, and certificate and
+// statement agree in kind and image.
+func TestSameNode(t *testing.T) {
+	node := func(change func(*tee.Node, *attest.Result)) *tee.Node {
+		r := &attest.Result{Kind: attest.TDX, ImageHash: attest.ImageHash{1}}
+		n := &tee.Node{Role: cocoon.RoleWorker, Key: [32]byte{1}, Model: "m@1:2", Owner: workOwner, Result: r}
+		change(n, r)
+		return n
+	}
+	was := node(func(*tee.Node, *attest.Result) {})
+	for name, tt := range map[string]struct {
+		change func(*tee.Node, *attest.Result)
+		want   error
+	}{
+		"nothing":      {func(*tee.Node, *attest.Result) {}, nil},
+		"seal key":     {func(n *tee.Node, _ *attest.Result) { n.SealKey = []byte{1} }, nil},
+		"contract":     {func(n *tee.Node, _ *attest.Result) { n.Contract.Hash[0]++ }, nil},
+		"node key":     {func(n *tee.Node, _ *attest.Result) { n.Key[0]++ }, ErrChanged},
+		"role":         {func(n *tee.Node, _ *attest.Result) { n.Role = cocoon.RoleProxy }, ErrChanged},
+		"model":        {func(n *tee.Node, _ *attest.Result) { n.Model = "m@1:3" }, ErrChanged},
+		"owner":        {func(n *tee.Node, _ *attest.Result) { n.Owner = proxyOwner }, ErrChanged},
+		"contract key": {func(n *tee.Node, _ *attest.Result) { n.ContractKey[0]++ }, ErrChanged},
+		"kind":         {func(_ *tee.Node, r *attest.Result) { r.Kind = attest.Simulated }, ErrChanged},
+		"image":        {func(_ *tee.Node, r *attest.Result) { r.ImageHash[0]++ }, ErrChanged},
+	} {
+		if err := same(was, node(tt.change)); !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+			t.Errorf("another %s: %v, want %v", name, err, tt.want)
+		}
+	}
+	v := &Verifier{cfg: VerifierConfig{Role: cocoon.RoleWorker}}
+	for name, tt := range map[string]struct {
+		peer tee.Peer
+		want error
+	}{
+		"equal":         {tee.Peer{Kind: attest.TDX, ImageHash: attest.ImageHash{1}}, nil},
+		"another image": {tee.Peer{Kind: attest.TDX, ImageHash: attest.ImageHash{2}}, ErrImages},
+		"another kind":  {tee.Peer{Kind: attest.Simulated, ImageHash: attest.ImageHash{1}}, ErrImages},
+		"no evidence":   {tee.Peer{Kind: attest.None}, ErrImages},
+	} {
+		if err := v.sameImage(tt.peer, was.Result); !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+			t.Errorf("certificate, %s: %v, want %v", name, err, tt.want)
+		}
+	}
+}
+
 // patient is a chain that waits for blocks it has not seen, as ours do.
 type patient struct{ *testChain }
 
