@@ -305,6 +305,55 @@ func TestTLSTerms(t *testing.T) {
 	}
 }
 
+// tickets counts what a server gives to resume a session with.
+type tickets struct{ kept atomic.Int32 }
+
+func (*tickets) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+func (k *tickets) Put(_ string, s *tls.ClientSessionState) {
+	if s != nil {
+		k.kept.Add(1)
+	}
+}
+
+// TestNoTickets: every connection proves the certificate's key anew, so there
+// is nothing to resume one with.
+func TestNoTickets(t *testing.T) {
+	cert, err := NewIdentity(IdentityConfig{Now: func() time.Time { return testTime }}).Certificate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEndpoint(config(nil, attest.OpenPolicy()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	served := make(chan error, 1)
+	go func() {
+		conn, err := e.accept(t.Context(), far, func() {})
+		if err == nil {
+			_, err = conn.Write([]byte("x")) // what comes before it was read then
+		}
+		served <- err
+	}()
+	if err := pow.Answer(t.Context(), near, 0); err != nil {
+		t.Fatal(err)
+	}
+	kept := &tickets{}
+	tc := tls.Client(near, &tls.Config{Certificates: []tls.Certificate{*cert}, InsecureSkipVerify: true, ClientSessionCache: kept, ServerName: "cocoon"})
+	if _, err := io.ReadFull(tc, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-served; err != nil {
+		t.Fatal(err)
+	}
+	if n := kept.kept.Load(); n != 0 {
+		t.Errorf("%d tickets were given", n)
+	}
+}
+
 func p256Certificate(t testing.TB) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
