@@ -243,6 +243,10 @@ func TestFullAppraisal(t *testing.T) {
 				tcb["tdxtcbcomponents"].([]map[string]any)[1]["svn"] = 0
 			})(c)
 		}),
+		"the first two components are the module's own": b.tdx(edit("tcbInfo", func(d map[string]any) {
+			tcb := d["tcbLevels"].([]any)[0].(map[string]any)["tcb"].(map[string]any)
+			tcb["tdxtcbcomponents"].([]map[string]any)[0]["svn"] = 255
+		})),
 		"relaunch advised": b.tdxOf(b.guest15, func(c *tdxCase) {
 			c.quote.TD.TCBSVN[0] = 2
 			c.policy.Statuses = []dcap.Status{dcap.RelaunchAdvised}
@@ -388,6 +392,8 @@ func TestTampered(t *testing.T) {
 			c.statements.Platform = dcap.Revoked
 			c.policy.Statuses = []dcap.Status{dcap.Revoked}
 		}), attest.ErrPolicy},
+		{"endless TCB info", late(func(c *dcap.Collateral) { c.TCBInfo = append(c.TCBInfo, bytes.Repeat([]byte(" "), 1<<20)...) }), dcap.ErrCollateral},
+		{"QE identity of another version", b.tdx(set("enclaveIdentity", "version", 1)), dcap.ErrCollateralMismatch},
 		{"provisioning enclave older than the level", b.tdx(edit("tcbInfo", func(d map[string]any) {
 			d["tcbLevels"].([]any)[0].(map[string]any)["tcb"].(map[string]any)["pcesvn"] = 65535
 		})), attest.ErrStatus},
