@@ -242,7 +242,13 @@ func TestPeerCertificates(t *testing.T) {
 		"SEV, another key's data": {func(c *template) {
 			c.exts = slices.Concat([]pkix.Extension{arc(100, true, make([]byte, 64))}, sev[1:], c.exts[2:])
 		}, dialer, 0, attest.ErrReportData},
-		"oversized quote":           {func(c *template) { c.exts = replace(c.exts, arc(1, true, make([]byte, maxEvidence+1))) }, dialer, 0, ErrQuoteSize},
+		"oversized quote": {func(c *template) { c.exts = replace(c.exts, arc(1, true, make([]byte, maxEvidence+1))) }, dialer, 0, ErrQuoteSize},
+		"oversized report": {func(c *template) {
+			c.exts = slices.Concat(sev[:1], []pkix.Extension{arc(101, true, make([]byte, maxEvidence+1))}, sev[2:], c.exts[2:])
+		}, dialer, 0, ErrQuoteSize},
+		"oversized signer": {func(c *template) {
+			c.exts = slices.Concat(sev[:2], []pkix.Extension{arc(102, true, make([]byte, maxEvidence+1))}, c.exts[2:])
+		}, dialer, 0, ErrQuoteSize},
 		"largest quote":             {func(c *template) { c.exts = replace(c.exts, arc(1, true, make([]byte, maxEvidence))) }, dialer, attest.FormatTDX, nil},
 		"evidence twice, version 1": {func(c *template) { c.version = -1; c.exts = append(c.exts, c.exts[0]) }, dialer, 0, ErrCertificate},
 		"10,000 extensions": {func(c *template) {

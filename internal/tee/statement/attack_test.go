@@ -651,6 +651,121 @@ func TestBlockInEveryPart(t *testing.T) {
 	}
 }
 
+// What a role does not have must be absent, and what it has must be there; an
+// encoding that says otherwise is refused before anything is verified.
+func TestStatementRules(t *testing.T) {
+	block := Block{Seqno: 7, RootHash: [32]byte{1}, FileHash: [32]byte{2}, Time: time.Unix(1700000000, 0)}
+	contract := cocoon.Address{Hash: [32]byte{5}}
+	good := map[cocoon.Role]Statement{
+		cocoon.RoleClient: {Role: cocoon.RoleClient, NodeKey: [32]byte{1}},
+		cocoon.RoleProxy: {Role: cocoon.RoleProxy, NetworkID: networkID, NodeKey: [32]byte{1}, Contract: contract, ContractKey: [32]byte{6},
+			Owner: proxyOwner, Block: block, Counter: 1, Build: "b"},
+		cocoon.RoleWorker: {Role: cocoon.RoleWorker, NetworkID: networkID, NodeKey: [32]byte{1}, SealKey: []byte{1}, Model: "m@1:2",
+			Owner: workOwner, GPU: [32]byte{3}, Block: block, Counter: 1},
+	}
+	for role, s := range good {
+		if _, err := Parse(s.Encode()); err != nil {
+			t.Errorf("a good %s: %v", role, err)
+		}
+	}
+	for name, tt := range map[string]struct {
+		role   cocoon.Role
+		change func(*Statement)
+	}{
+		"client without node key":       {cocoon.RoleClient, func(s *Statement) { s.NodeKey = [32]byte{} }},
+		"client with a network":         {cocoon.RoleClient, func(s *Statement) { s.NetworkID = networkID }},
+		"client with a block":           {cocoon.RoleClient, func(s *Statement) { s.Block = block }},
+		"client with an owner":          {cocoon.RoleClient, func(s *Statement) { s.Owner = workOwner }},
+		"client with a counter":         {cocoon.RoleClient, func(s *Statement) { s.Counter = 1 }},
+		"client with a model":           {cocoon.RoleClient, func(s *Statement) { s.Model = "m@1:2" }},
+		"client with a seal key":        {cocoon.RoleClient, func(s *Statement) { s.SealKey = []byte{1} }},
+		"client with a contract":        {cocoon.RoleClient, func(s *Statement) { s.Contract = contract }},
+		"proxy without node key":        {cocoon.RoleProxy, func(s *Statement) { s.NodeKey = [32]byte{} }},
+		"proxy without contract":        {cocoon.RoleProxy, func(s *Statement) { s.Contract = cocoon.Address{} }},
+		"proxy without contract key":    {cocoon.RoleProxy, func(s *Statement) { s.ContractKey = [32]byte{} }},
+		"proxy without owner":           {cocoon.RoleProxy, func(s *Statement) { s.Owner = cocoon.Address{} }},
+		"proxy with a model":            {cocoon.RoleProxy, func(s *Statement) { s.Model = "m@1:2" }},
+		"proxy with a seal key":         {cocoon.RoleProxy, func(s *Statement) { s.SealKey = []byte{1} }},
+		"proxy with GPUs":               {cocoon.RoleProxy, func(s *Statement) { s.GPU = [32]byte{1} }},
+		"proxy without counter":         {cocoon.RoleProxy, func(s *Statement) { s.Counter = 0 }},
+		"worker without node key":       {cocoon.RoleWorker, func(s *Statement) { s.NodeKey = [32]byte{} }},
+		"worker without model":          {cocoon.RoleWorker, func(s *Statement) { s.Model = "" }},
+		"worker without owner":          {cocoon.RoleWorker, func(s *Statement) { s.Owner = cocoon.Address{} }},
+		"worker with a contract":        {cocoon.RoleWorker, func(s *Statement) { s.Contract = contract }},
+		"worker with a contract key":    {cocoon.RoleWorker, func(s *Statement) { s.ContractKey = [32]byte{1} }},
+		"worker without counter":        {cocoon.RoleWorker, func(s *Statement) { s.Counter = 0 }},
+		"worker with a negative number": {cocoon.RoleWorker, func(s *Statement) { s.Counter = 1 << 63 }},
+	} {
+		s := good[tt.role]
+		tt.change(&s)
+		if _, err := Parse(s.Encode()); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v, want ErrFormat", name, err)
+		}
+	}
+}
+
+// A bundle's parts belong together.
+func TestBundleRules(t *testing.T) {
+	good := Bundle{Statement: []byte("s"), Evidence: attest.Evidence{Format: attest.FormatSEVSNP, Quote: []byte("q"), Certificate: []byte("c")}}
+	if _, err := ParseBundle(good.Encode()); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		change func(*Bundle)
+		want   error
+	}{
+		"a quote without a format":           {func(b *Bundle) { b.Evidence.Format, b.Evidence.Certificate = attest.FormatNone, nil }, ErrFormat},
+		"a certificate without a format":     {func(b *Bundle) { b.Evidence.Format, b.Evidence.Quote = attest.FormatNone, nil }, ErrFormat},
+		"half a signature":                   {func(b *Bundle) { b.ContractSignature = make([]byte, 32) }, ErrFormat},
+		"half a successor's signature":       {func(b *Bundle) { b.Predecessor, b.SuccessorSignature = [32]byte{1}, make([]byte, 32) }, ErrFormat},
+		"a predecessor without signature":    {func(b *Bundle) { b.Predecessor = [32]byte{1} }, ErrFormat},
+		"a signature without a predecessor":  {func(b *Bundle) { b.SuccessorSignature = make([]byte, 64) }, ErrFormat},
+		"a statement of more than its bound": {func(b *Bundle) { b.Statement = make([]byte, MaxStatement+1) }, ErrSize},
+		"a quote of more than its bound":     {func(b *Bundle) { b.Evidence.Quote = make([]byte, MaxQuote+1) }, ErrSize},
+		"an endless certificate":             {func(b *Bundle) { b.Evidence.Certificate = make([]byte, maxCertificate+1) }, ErrSize},
+	} {
+		b := good
+		tt.change(&b)
+		if _, err := ParseBundle(b.Encode()); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+}
+
+// On public networks statements of simulated machines are refused, whatever
+// the policy accepts; a client needs no evidence there either.
+func TestPublicNetworks(t *testing.T) {
+	w := newWorld(t)
+	for _, id := range []int32{-239, -3} {
+		for role, issuer := range map[cocoon.Role]IssuerConfig{
+			cocoon.RoleProxy: w.proxyIssuer(), cocoon.RoleWorker: w.workerIssuer(), cocoon.RoleClient: {Role: cocoon.RoleClient},
+		} {
+			cfg := w.verifier(role)
+			cfg.GlobalID = id
+			v, err := NewVerifier(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i, err := NewIssuer(issuer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own, err := i.Current(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = v.VerifyBundle(t.Context(), own.Bundle)
+			if role == cocoon.RoleClient {
+				if err != nil {
+					t.Errorf("global id %d, a client: %v", id, err)
+				}
+			} else if !errors.Is(err, attest.ErrNetwork) {
+				t.Errorf("global id %d, a simulated %s: %v, want ErrNetwork", id, role, err)
+			}
+		}
+	}
+}
+
 // silent finds no statements of a vendor.
 type silent struct{}
 
