@@ -885,6 +885,62 @@ func TestSameNode(t *testing.T) {
 	}
 }
 
+// slow is a platform that takes as long as it is told for its next quotes.
+type slow struct {
+	Attester
+	takes chan time.Duration
+}
+
+func (s slow) Attest(ctx context.Context, data [64]byte) (attest.Evidence, error) {
+	time.Sleep(<-s.takes)
+	return s.Attester.Attest(ctx, data)
+}
+
+// A renewal that takes long does not put its statement in the place of a newer
+// one, which was made since because the node's facts changed.
+func TestRenewalOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t)
+		cfg := w.workerIssuer()
+		takes := make(chan time.Duration, 3)
+		cfg.Attester = slow{cfg.Attester, takes}
+		facts, _ := workerFacts()
+		cfg.Facts = func() (Facts, error) { return facts, nil }
+		i, err := NewIssuer(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		current := func() uint64 {
+			t.Helper()
+			is, err := i.Current(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return is.Statement.Counter
+		}
+		takes <- 0
+		if n := current(); n != 1 {
+			t.Fatalf("the first statement has number %d", n)
+		}
+		time.Sleep(renewAfter)
+		takes <- 10 * time.Second
+		if n := current(); n != 1 { // and renews beside it
+			t.Fatalf("number %d while it is renewed", n)
+		}
+		synctest.Wait()
+		facts.Model = "m@2:3"
+		takes <- 0
+		if n := current(); n != 3 {
+			t.Fatalf("number %d after the facts changed", n)
+		}
+		time.Sleep(time.Minute) // the renewal ends
+		synctest.Wait()
+		if n := current(); n != 3 {
+			t.Errorf("number %d came after number 3", n)
+		}
+	})
+}
+
 // patient is a chain that waits for blocks it has not seen, as ours do.
 type patient struct{ *testChain }
 
