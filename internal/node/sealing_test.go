@@ -29,6 +29,7 @@ type sealedNet struct {
 	receipts     proxy.Receipts
 	store        client.ReceiptStore
 	changeClient func(*client.Config)
+	changeProxy  func(*proxy.Config)
 	issuer       *statement.Issuer // the proxy's
 	plain        bool              // its workers have no seal keys
 	consent      time.Duration     // of the proxy; 0 = the default
@@ -117,6 +118,9 @@ func (x *sealedNet) workerIssuer(n *testNet, owner cocoon.Address) (*statement.I
 func (x *sealedNet) proxy(n *testNet, cfg *proxy.Config) {
 	if x != nil {
 		cfg.Sign, cfg.Receipts, cfg.ConsentWithin = x.issuer.Sign, x.receipts, x.consent
+		if x.changeProxy != nil {
+			x.changeProxy(cfg)
+		}
 	}
 }
 

@@ -296,6 +296,9 @@ func (c *Client) session(ctx context.Context, deadline time.Time, model string, 
 			return nil, false, errAllTried
 		}
 		if !waits { // most need not, and a timer costs
+			if c.allSuspended() {
+				return nil, false, openai.Unavailable("Every proxy that the root contract lists is suspended: what it charged, or what its log says, is not explained. `cocoon status` says why, and how to lift that.")
+			}
 			waits = true
 			var stop context.CancelFunc
 			ctx, stop = context.WithDeadline(ctx, earlier(deadline, time.Now().Add(waitForProxy)))
@@ -307,6 +310,25 @@ func (c *Client) session(ctx context.Context, deadline time.Time, model string, 
 			return nil, false, openai.Unavailable("No proxy is connected: none could be reached, or none passed verification. `cocoon status` says why.")
 		}
 	}
+}
+
+// allSuspended reports whether no listed proxy can come back: waiting helps
+// nobody then.
+func (c *Client) allSuspended() bool {
+	snap, err := c.cfg.Source.Current()
+	if err != nil || len(snap.Proxies) == 0 {
+		return false
+	}
+	gone := map[string]bool{}
+	for _, s := range c.cfg.Suspensions.List() {
+		gone[s.Endpoint] = true
+	}
+	for _, p := range snap.Proxies {
+		if !gone[p.ForClients] {
+			return false
+		}
+	}
+	return true
 }
 
 var errAllTried = openai.Unavailable("Every proxy that is connected was tried.")
