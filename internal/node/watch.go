@@ -108,7 +108,7 @@ func (w *logWatch) name(key [32]byte) string {
 
 const (
 	watchEvery    = 15 * time.Second
-	watchedAtMost = 64   // leaves asked for in a round, of each proxy
+	watchedAtMost = 256  // leaves asked for in a round, of each proxy
 	owedAtMost    = 8192 // leaves remembered of each proxy
 	patientFor    = 3    // rounds in which a late leaf may stay away: a proxy may be ending
 )

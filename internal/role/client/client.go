@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,6 +125,7 @@ type Client struct {
 	suspended  map[[32]byte]bool
 	// By proxy contract, and by our own contract at it.
 	setVersions map[cocoon.Address]setVersion
+	shown       map[[32]byte][][32]byte // hashes of sets, by contract key
 	books       map[cocoon.Address]*books
 	models      map[string]bool // base names ever offered
 	breakers    map[[32]byte]*breaker
@@ -197,7 +199,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, log: cfg.Logger, sessions: map[*session]struct{}{}, changed: make(chan struct{}),
 		reckonings: map[cocoon.Address]*reckoning{}, suspended: map[[32]byte]bool{},
-		setVersions: map[cocoon.Address]setVersion{}, books: map[cocoon.Address]*books{}, models: map[string]bool{}, breakers: map[[32]byte]*breaker{}, start: time.Now(), reputations: newReputations(),
+		setVersions: map[cocoon.Address]setVersion{}, shown: map[[32]byte][][32]byte{}, books: map[cocoon.Address]*books{}, models: map[string]bool{}, breakers: map[[32]byte]*breaker{}, start: time.Now(), reputations: newReputations(),
 	}
 	if _, err := rand.Read(c.gatewayKey[:]); err != nil {
 		return nil, err
@@ -548,13 +550,7 @@ func (c *Client) Watched() []role.Watched {
 			continue
 		}
 		w := role.Watched{ContractKey: s.proxyKey, Proxy: s.proxyContract, Party: s.contract, Endpoint: s.peer.Addr}
-		if d := s.directory; d != nil {
-			d.mu.Lock()
-			for _, hash := range d.versions {
-				w.Sets = append(w.Sets, hash)
-			}
-			d.mu.Unlock()
-		}
+		w.Sets = slices.Clone(c.shown[s.proxyKey])
 		out = append(out, w)
 	}
 	return out

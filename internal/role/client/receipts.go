@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
-	"github.com/cocoon-network/cocoon/internal/money/coins"
+	"github.com/cocoon-network/cocoon/internal/chain/registry"
+	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
 	"github.com/cocoon-network/cocoon/internal/wire"
@@ -233,7 +234,10 @@ func (s *session) takeReceipt(ctx context.Context, hop cocoon.RequestID, b, work
 		e.early = b
 		return nil
 	}
-	if err := e.check(p, worker, s.snap.Params.PricePerToken); err != nil {
+	if err := s.c.promised(p, node); err != nil {
+		return fmt.Errorf("%w: %w", ErrProxyPart, err)
+	}
+	if err := e.check(p, worker, &s.snap.Params); err != nil {
 		return fmt.Errorf("%w: %w", ErrProxyPart, err)
 	}
 	books.waiting[p.Before] = &step{p, signed.Digest()}
@@ -326,9 +330,12 @@ const maxNodes = 24
 
 // check holds a proxy's part against what the worker signed, or where it signed
 // nothing, against what the request could cost.
-func (e *expected) check(p *receipt.ProxyPart, worker []byte, price coins.Nano) error {
-	if p.Price.PerToken != uint64(price) {
-		return fmt.Errorf("%w: %d nano a token, the root contract says %d", receipt.ErrPrice, p.Price.PerToken, price)
+func (e *expected) check(p *receipt.ProxyPart, worker []byte, terms *registry.Params) error {
+	if p.Price.PerToken != uint64(terms.PricePerToken) {
+		return fmt.Errorf("%w: %d nano a token, the root contract says %d", receipt.ErrPrice, p.Price.PerToken, terms.PricePerToken)
+	}
+	if m := (pricing.Multipliers{Prompt: p.Price.Prompt, Cached: p.Price.Cached, Completion: p.Price.Completion, Reasoning: p.Price.Reasoning}); m != terms.Multipliers {
+		return fmt.Errorf("%w: multipliers %+v, the root contract says %+v", receipt.ErrPrice, m, terms.Multipliers)
 	}
 	if e.part == nil && e.sealing != nil && len(worker) > 0 {
 		// The answer was given up; the worker's part comes beside the proxy's.
@@ -348,6 +355,24 @@ func (e *expected) check(p *receipt.ProxyPart, worker []byte, price coins.Nano) 
 		// proxy names the worker's part, which nobody shows any more: what we
 		// consented to bounds it.
 		return fmt.Errorf("%w: %d tokens charged, the request could cost %d", receipt.ErrPrice, p.Tokens(), e.most)
+	}
+	return nil
+}
+
+// maxAhead is how far a proxy's newest block may be ahead of ours, as in its
+// statement.
+const maxAhead = 10 * time.Minute
+
+// promised refuses a part that promises nothing on a network with a chain, or
+// whose promise ends later than one of now can: it could never be broken.
+func (c *Client) promised(p *receipt.ProxyPart, by *tee.Node) error {
+	switch {
+	case by.NetworkID == [32]byte{}:
+		return nil // no chain stands behind the network
+	case p.Block.IsZero():
+		return fmt.Errorf("%w: it names no block of the chain", receipt.ErrPromise)
+	case p.Block.Time.Sub(c.cfg.Now()) > maxAhead:
+		return fmt.Errorf("%w: it counts from a block of %s, which is far ahead of ours", receipt.ErrPromise, p.Block.Time.UTC().Format(time.DateTime))
 	}
 	return nil
 }

@@ -154,6 +154,7 @@ func (d *directory) take(answer *schema.CocoonSignedSet) error {
 		clear(d.versions)
 	}
 	d.versions[set.Version] = hash
+	d.s.c.noteShown(d.s.proxyKey, hash)
 	d.s.c.noteModels(set)
 	d.set, d.hash = set, hash
 	// What is offered no more is forgotten.
@@ -187,6 +188,19 @@ func (c *Client) noteVersion(contract cocoon.Address, version int64, hash [32]by
 	}
 	c.setVersions[contract] = setVersion{version, hash}
 	return nil
+}
+
+// noteShown remembers the sets that a proxy showed, over its connections: one
+// that it ends at once is asked for in its log like any other.
+func (c *Client) noteShown(key [32]byte, hash [32]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.shown[key]
+	if len(all) > 0 && all[len(all)-1] == hash {
+		return
+	}
+	all = append(all, hash)
+	c.shown[key] = slices.Clone(all[max(0, len(all)-maxVersions):])
 }
 
 // noteModels remembers which models were ever offered.
