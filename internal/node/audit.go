@@ -390,12 +390,9 @@ func (a *auditor) history(all iter.Seq2[access.Transaction, error], epochs []aud
 		if read++; read%100 == 0 {
 			a.progress("transactions of the anchor", read, 0)
 		}
-		if !tx.Success || tx.In == nil {
+		step, ok := anchorStep(tx, a.key)
+		if !ok {
 			continue
-		}
-		step, err := bindings.ParseAnchor(tx.In.Body, a.key)
-		if err != nil {
-			continue // the contract took no step for it
 		}
 		if step.Epoch != next || next == 0 {
 			a.fail(againstChain, "anchors", fmt.Errorf("epoch %d was anchored where epoch %d belongs", step.Epoch, next))

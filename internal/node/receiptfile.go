@@ -36,8 +36,11 @@ type ReceiptFile struct {
 	// Inclusion, where no chain stands behind the network.
 	Root  string           `json:"root,omitempty"`
 	Chain *access.Evidence `json:"chain,omitempty"`
-	// Inclusion is the place of the proxy's part in the log as the anchor, whose
-	// state is in Chain, has it.
+	// Anchored are the transactions of the anchor, whose state is in Chain, from the
+	// newest back to the one that anchored the promised epoch, in pages. Absent
+	// where they are too many: then the place is in the log of the anchor's state.
+	Anchored [][]byte `json:"anchored,omitempty"`
+	// Inclusion is the place of the proxy's part in the log as it was anchored.
 	Inclusion *FileInclusion `json:"inclusion,omitempty"`
 	// Digest is SHA-256 of the file without it: damage is told from fraud.
 	Digest receipt.Hash `json:"digest"`
@@ -145,8 +148,22 @@ func (x *exporter) export(ctx context.Context, id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if stored.Epoch < p.Epoch {
+		return nil, fmt.Errorf("%w (epoch %d is on chain, epoch %d was promised)", errNotAnchored, stored.Epoch, p.Epoch)
+	}
+	size := stored.Size
+	f.Anchored, err = x.chain.client.RecordHistory(ctx, acc, func(tx access.Transaction) bool {
+		step, ok := anchorStep(tx, st.ContractKey)
+		if ok && step.Epoch == p.Epoch {
+			size = step.Size
+		}
+		return ok && step.Epoch == p.Epoch
+	})
+	if err != nil && !errors.Is(err, access.ErrTooMany) {
+		return nil, err
+	}
 	leaf := receipt.LeafHash(receipt.LeafReceipt, signed.Digest())
-	b, err := x.page(ctx, st.ContractKey, fmt.Sprintf("inclusion?leaf=%s&size=%d", leaf, stored.Size))
+	b, err := x.page(ctx, st.ContractKey, fmt.Sprintf("inclusion?leaf=%s&size=%d", leaf, size))
 	if err != nil {
 		return nil, fmt.Errorf("%w (epoch %d is on chain): %w", errNotAnchored, stored.Epoch, err)
 	}
@@ -156,6 +173,15 @@ func (x *exporter) export(ctx context.Context, id string) ([]byte, error) {
 	}
 	f.Inclusion = &FileInclusion{in.Index, in.Proof}
 	return f.encode()
+}
+
+// anchorStep is the step that an anchor took in a transaction, if it did.
+func anchorStep(tx access.Transaction, key [32]byte) (bindings.AnchorStep, bool) {
+	if !tx.Success || tx.In == nil {
+		return bindings.AnchorStep{}, false
+	}
+	step, err := bindings.ParseAnchor(tx.In.Body, key)
+	return step, err == nil // else the contract took no step for it
 }
 
 func (x *exporter) signed(part, bundle []byte, collateral receipt.Hash) (*SignedByNode, error) {
@@ -279,7 +305,7 @@ func (v *fileCheck) proxyPart() bool {
 // chain checks the proof of blocks and accounts, and reads the root contract.
 func (v *fileCheck) chain() bool {
 	if v.node.NetworkID == [32]byte{} {
-		if v.f.Chain != nil || v.f.Root != "" || v.f.Inclusion != nil || v.part.Epoch != 0 {
+		if v.f.Chain != nil || v.f.Root != "" || v.f.Inclusion != nil || len(v.f.Anchored) > 0 || v.part.Epoch != 0 {
 			v.fail(againstChain, "chain", errors.New("the statement is of a network without a chain, and the file holds a proof of one"))
 			return false
 		}
@@ -540,18 +566,52 @@ func (v *fileCheck) log() {
 		v.fail(againstChain, "anchor", err)
 		return
 	}
-	v.pass(againstChain, "anchor", "epoch %d with %d leaves, root %x…, proven in block %d", stored.Epoch, stored.Size, stored.Roots.Log[:4], v.proven.Head.Seqno)
+	at, size, root := v.proven.Head.Time, stored.Size, stored.Roots.Log
+	if len(v.f.Anchored) > 0 {
+		step, when, err := v.anchored()
+		if err != nil {
+			v.fail(againstChain, "anchor", err)
+			return
+		}
+		at, size, root = when, step.Size, step.Roots.Log
+		v.pass(againstChain, "anchor", "epoch %d with %d leaves, root %x…, by the anchor's transaction of %s, proven in block %d", step.Epoch, size, root[:4], at.UTC().Format(time.DateTime), v.proven.Head.Seqno)
+	} else {
+		v.pass(againstChain, "anchor", "epoch %d with %d leaves, root %x…, proven in block %d", stored.Epoch, size, root[:4], v.proven.Head.Seqno)
+	}
 	in := v.f.Inclusion
-	if err := receipt.VerifyInclusion(receipt.LeafHash(receipt.LeafReceipt, v.signed.Digest()), in.Index, stored.Size, in.Proof, stored.Roots.Log); err != nil {
+	if err := receipt.VerifyInclusion(receipt.LeafHash(receipt.LeafReceipt, v.signed.Digest()), in.Index, size, in.Proof, root); err != nil {
 		v.fail(againstAnchor, "log", err)
 		return
 	}
-	v.pass(againstAnchor, "log", "leaf %d of %d", in.Index, stored.Size)
-	if v.proven.Head.Time.After(v.part.Time) {
-		v.skip(againstChain, "promise", fmt.Sprintf("epoch %d was promised until %s; this proof is of a later block, so it shows only that it came", v.part.Epoch, v.part.Time.UTC().Format(time.DateTime)))
-	} else {
-		v.pass(againstChain, "promise", "epoch %d was on chain before %s, as promised", v.part.Epoch, v.part.Time.UTC().Format(time.DateTime))
+	v.pass(againstAnchor, "log", "leaf %d of %d", in.Index, size)
+	until := v.part.Time.UTC().Format(time.DateTime)
+	switch {
+	case !at.After(v.part.Time):
+		v.pass(againstChain, "promise", "epoch %d was on chain before %s, as promised", v.part.Epoch, until)
+	case len(v.f.Anchored) > 0:
+		// The proxy's fault; the receipt is none the worse for it.
+		v.add(againstChain, attest.Factor{Name: "promise", Result: attest.Fail, Detail: fmt.Sprintf("epoch %d was promised until %s and came at %s", v.part.Epoch, until, at.UTC().Format(time.DateTime))})
+	default:
+		v.skip(againstChain, "promise", fmt.Sprintf("epoch %d was promised until %s; this proof is of a later block, so it shows only that it came", v.part.Epoch, until))
 	}
+}
+
+// anchored returns the step that anchored the promised epoch, and when.
+func (v *fileCheck) anchored() (bindings.AnchorStep, time.Time, error) {
+	addr, err := audit.AnchorAddress(audit.LogConfig{NetworkID: v.node.NetworkID, ContractKey: v.node.ContractKey})
+	if err != nil {
+		return bindings.AnchorStep{}, time.Time{}, err
+	}
+	all, err := access.CheckHistory(v.proven.Accounts[addr], v.f.Anchored)
+	if err != nil {
+		return bindings.AnchorStep{}, time.Time{}, err
+	}
+	for _, tx := range all {
+		if step, ok := anchorStep(tx, v.node.ContractKey); ok && step.Epoch == v.part.Epoch {
+			return step, tx.Time, nil
+		}
+	}
+	return bindings.AnchorStep{}, time.Time{}, fmt.Errorf("epoch %d was promised, and none of the anchor's transactions in the file anchored it", v.part.Epoch)
 }
 
 func bundleOf(b []byte, r cocoon.Role) (*statement.Bundle, *statement.Statement, error) {

@@ -25,6 +25,23 @@ func exported(t testing.TB) []byte {
 	return b
 }
 
+// TestReceiptFileWithoutTransactions: a receipt whose anchor had too many
+// transactions since, as exports once were, is judged by the anchor's state.
+func TestReceiptFileWithoutTransactions(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("testdata/receipt-state.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := VerifyReceipt(b, nil)
+	if err != nil || card.Failed() != nil {
+		t.Fatalf("%v, %+v", err, card.Failed())
+	}
+	if i := slices.IndexFunc(card.Factors, func(f VerifiedFactor) bool { return f.Name == "anchor" }); strings.Contains(card.Factors[i].Detail, "transaction") {
+		t.Errorf("%+v", card.Factors[i])
+	}
+}
+
 // opened is the file as a value, to be changed.
 func opened(t *testing.T) *ReceiptFile {
 	t.Helper()
@@ -96,6 +113,7 @@ func TestReceiptFileForged(t *testing.T) {
 		"a block":             {at(func(f *ReceiptFile) []byte { return f.Chain.Blocks[0].Block.RootHash }), []string{"chain"}},
 		"root contract":       {at(func(f *ReceiptFile) []byte { return f.Chain.Accounts[0].Answer }), []string{"chain", "file"}},
 		"anchor":              {at(func(f *ReceiptFile) []byte { return f.Chain.Accounts[1].Answer }), []string{"chain", "file"}},
+		"transactions":        {func(f *ReceiptFile) [][]byte { return f.Anchored }, []string{"anchor", "file"}},
 		"inclusion": {func(f *ReceiptFile) (out [][]byte) {
 			for i := range f.Inclusion.Proof {
 				out = append(out, f.Inclusion.Proof[i][:])
@@ -182,6 +200,9 @@ func TestReceiptFileLacks(t *testing.T) {
 		"root's state":         {func(f *ReceiptFile) { f.Chain.Accounts = f.Chain.Accounts[1:] }, "chain", "root contract"},
 		"anchor's state":       {func(f *ReceiptFile) { f.Chain.Accounts = f.Chain.Accounts[:1] }, "anchor", "not in the file"},
 		"inclusion":            {func(f *ReceiptFile) { f.Inclusion = nil }, "anchor", "not in the file"},
+		"transactions":         {func(f *ReceiptFile) { f.Anchored = nil }, "log", ""},
+		"other transactions":   {func(f *ReceiptFile) { f.Anchored = [][]byte{{}} }, "anchor", ""},
+		"too many of them":     {func(f *ReceiptFile) { f.Anchored = make([][]byte, 1000) }, "anchor", "more than"},
 		"index":                {func(f *ReceiptFile) { f.Inclusion.Index++ }, "log", ""},
 		"blocks":               {func(f *ReceiptFile) { f.Chain.Blocks = nil }, "proxy's statement", "not shown"},
 		"evidence":             {func(f *ReceiptFile) { f.Proxy.Bundle = bare(t, f.Proxy.Bundle) }, "proxy's evidence", ""},

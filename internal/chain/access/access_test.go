@@ -3,6 +3,9 @@
 package access
 
 import (
+	"bytes"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,4 +90,59 @@ func TestAccounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(res)
+	for range 2 {
+		if err := chain.Faucet(t.Context(), to, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if acc, err = c.Account(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	recorded(t, c, acc)
+}
+
+// recorded hands an account's history on: it is what it was, tied to the state,
+// and whatever is changed or cut in front is refused.
+func recorded(t *testing.T, c *Client, acc Account) {
+	t.Helper()
+	want, err := c.Transactions(t.Context(), acc, 0)
+	if err != nil || len(want) < 2 {
+		t.Fatalf("%d transactions, %v", len(want), err)
+	}
+	pages, err := c.RecordHistory(t.Context(), acc, func(tx Transaction) bool { return tx.Hash == want[0].Hash })
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := CheckHistory(acc, pages)
+	if err != nil || len(got) != len(want) || got[0].Hash != acc.LastTxHash || got[len(got)-1].Hash != want[0].Hash {
+		t.Errorf("%d transactions, %v", len(got), err)
+	}
+	if _, err := c.RecordHistory(t.Context(), acc, func(Transaction) bool { return false }); !errors.Is(err, ErrUnknownBlock) {
+		t.Errorf("a transaction that never was: %v", err)
+	}
+	hashes := func(all []Transaction) (out [][32]byte) {
+		for _, tx := range all {
+			out = append(out, tx.Hash)
+		}
+		return out
+	}
+	for i := 0; i < len(pages[0]); i += 1 + len(pages[0])/40 {
+		bad := bytes.Clone(pages[0])
+		bad[i] ^= 4
+		// What stands in front of the cells may say the same in another way.
+		if again, err := CheckHistory(acc, append([][]byte{bad}, pages[1:]...)); err == nil && !slices.Equal(hashes(again), hashes(got)) {
+			t.Errorf("byte %d: another history passes", i)
+		}
+	}
+	other := acc
+	other.LastTxHash[0]++
+	for name, f := range map[string]func() ([]Transaction, error){
+		"another state": func() ([]Transaction, error) { return CheckHistory(other, pages) },
+		"nothing":       func() ([]Transaction, error) { return CheckHistory(acc, [][]byte{nil}) },
+		"too much":      func() ([]Transaction, error) { return CheckHistory(acc, make([][]byte, 1000)) },
+	} {
+		if _, err := f(); err == nil {
+			t.Errorf("%s passes", name)
+		}
+	}
 }

@@ -82,18 +82,7 @@ func (c *Client) History(ctx context.Context, acc Account, sinceLT uint64) iter.
 	return func(yield func(Transaction, error) bool) {
 		lt, hash := acc.LastTxLT, acc.LastTxHash
 		for lt > sinceLT {
-			query := ton.GetTransactions{Limit: perQuery, AccID: ptr(accountID(acc.Address)), LT: int64(lt), TxHash: hash[:]}
-			var page []Transaction
-			err := c.each(ctx, func(s *server) error {
-				answer, err := ask[ton.TransactionList](ctx, s, query)
-				if err != nil {
-					return err
-				}
-				page, err = guarded(func() ([]Transaction, error) {
-					return checkTransactions(acc.Address, lt, hash, answer.Transactions)
-				})
-				return err
-			})
+			page, _, err := c.transactionPage(ctx, acc.Address, lt, hash)
 			if err != nil {
 				yield(Transaction{}, err)
 				return
@@ -106,6 +95,68 @@ func (c *Client) History(ctx context.Context, acc Account, sinceLT uint64) iter.
 			}
 		}
 	}
+}
+
+// transactionPage asks for the transactions that end with the one named, and
+// returns them, newest first, with the bag of cells that holds them.
+func (c *Client) transactionPage(ctx context.Context, addr cocoon.Address, lt uint64, hash [32]byte) (page []Transaction, boc []byte, err error) {
+	query := ton.GetTransactions{Limit: perQuery, AccID: ptr(accountID(addr)), LT: int64(lt), TxHash: hash[:]}
+	err = c.each(ctx, func(s *server) error {
+		answer, err := ask[ton.TransactionList](ctx, s, query)
+		if err != nil {
+			return err
+		}
+		boc = answer.Transactions
+		page, err = guarded(func() ([]Transaction, error) { return checkTransactions(addr, lt, hash, boc) })
+		return err
+	})
+	return page, boc, err
+}
+
+// maxHistoryPages bounds a recorded history: 4,096 transactions.
+const maxHistoryPages = 256
+
+// RecordHistory returns what shows the transactions of a proven account state,
+// back to one that is the last wanted, for CheckHistory. A history that is too
+// long to hand on is ErrTooMany.
+func (c *Client) RecordHistory(ctx context.Context, acc Account, last func(Transaction) bool) ([][]byte, error) {
+	var pages [][]byte
+	for lt, hash := acc.LastTxLT, acc.LastTxHash; lt > 0; {
+		if len(pages) == maxHistoryPages {
+			return nil, fmt.Errorf("%w: account %s has more than %d since the one wanted", ErrTooMany, acc.Address, maxHistoryPages*perQuery)
+		}
+		page, boc, err := c.transactionPage(ctx, acc.Address, lt, hash)
+		if err != nil {
+			return nil, err
+		}
+		pages = append(pages, boc)
+		for _, tx := range page {
+			if last(tx) {
+				return pages, nil
+			}
+			lt, hash = tx.prevLT, tx.prevHash
+		}
+	}
+	return nil, noted(ErrUnknownBlock, fmt.Sprintf("account %s has no such transaction", acc.Address.Raw()))
+}
+
+// CheckHistory returns the transactions that RecordHistory recorded, newest
+// first, each tied by hashes to the proven account state.
+func CheckHistory(acc Account, pages [][]byte) ([]Transaction, error) {
+	if len(pages) > maxHistoryPages {
+		return nil, noted(ErrMalformed, "it holds more than a history needs")
+	}
+	var all []Transaction
+	lt, hash := acc.LastTxLT, acc.LastTxHash
+	for _, boc := range pages {
+		page, err := guarded(func() ([]Transaction, error) { return checkTransactions(acc.Address, lt, hash, boc) })
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		lt, hash = page[len(page)-1].prevLT, page[len(page)-1].prevHash
+	}
+	return all, nil
 }
 
 func ptr[T any](v T) *T { return &v }
