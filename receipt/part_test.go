@@ -284,3 +284,49 @@ func FuzzParts(f *testing.F) {
 		}
 	})
 }
+
+// FuzzProofs holds proofs that strangers give: none panics, and none shows what
+// is not so.
+func FuzzProofs(f *testing.F) {
+	owner := cocoon.Address{Hash: fill(3)}
+	pool := cocoon.Address{Hash: fill(4)}
+	sums := []Sum{BalanceLeaf(fill(1), owner, 7), BalanceLeaf(fill(2), cocoon.Address{Hash: fill(5)}, 9)}
+	path, err := SumPath(sums, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	total, err := SumTree(sums)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := BalanceProof{Proxy: pool, Contract: owner, Salt: fill(1), Total: 7, Path: path, All: []ContractTotal{{pool, total}}}
+	root, err := BalancesRoot(good.All)
+	if err != nil || good.Verify(root) != nil {
+		f.Fatal(err)
+	}
+	b, err := json.Marshal(good)
+	if err != nil {
+		f.Fatal(err)
+	}
+	var log LogRoot
+	for i := range byte(5) {
+		log.Add(LeafHash(LeafSet, fill(i)))
+	}
+	f.Add(b, uint64(0), uint64(5))
+	f.Fuzz(func(t *testing.T, b []byte, first, second uint64) {
+		var p BalanceProof
+		if json.Unmarshal(b, &p) == nil && p.Verify(root) == nil && (p.Contract != owner || p.Total != 7 || p.Proxy != pool) {
+			t.Errorf("another balance is proven: %+v", p)
+		}
+		var proof []Hash
+		for rest := b; len(rest) >= 32 && len(proof) < 70; rest = rest[32:] {
+			proof = append(proof, Hash(rest[:32]))
+		}
+		if VerifyInclusion(fill(9), first, second, proof, log.Root()) == nil {
+			t.Error("a leaf that is not there is proven")
+		}
+		if VerifyConsistency(first, second, fill(9), log.Root(), proof) == nil && (first != 0 || fill(9) != EmptyRoot()) {
+			t.Error("another history is proven")
+		}
+	})
+}
