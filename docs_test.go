@@ -119,6 +119,49 @@ func TestIndexes(t *testing.T) {
 	}
 }
 
+// TestRules: docs/rules.md names tests and source files that exist.
+func TestRules(t *testing.T) {
+	b, err := os.ReadFile("docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	err = filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range function.FindAllStringSubmatch(string(text), -1) {
+			have[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(string(b), -1)
+	if len(named) == 0 {
+		t.Error("docs/rules.md names no test")
+	}
+	for _, name := range named {
+		if !have[name] {
+			t.Errorf("docs/rules.md names %s, which is not there", name)
+		}
+	}
+	for _, m := range regexp.MustCompile("`((?:role/\\w+|\\w+)(?:/\\w+)?)` (\\w+\\.go)").FindAllStringSubmatch(string(b), -1) {
+		for _, dir := range []string{"internal", "."} {
+			if _, err := os.Stat(filepath.Join(dir, m[1], m[2])); err == nil {
+				m = nil
+				break
+			}
+		}
+		if m != nil {
+			t.Errorf("docs/rules.md names %s of %s, which is not there", m[2], m[1])
+		}
+	}
+}
+
 // documents lists the repository's pages.
 func documents(t *testing.T) (names []string) {
 	t.Helper()
