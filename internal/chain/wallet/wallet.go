@@ -39,6 +39,10 @@ var (
 // confirms it.
 const expiryMargin = 30 * time.Second
 
+// exitPoor is how a node wallet refuses that holds too little (spec contracts
+// 8.2).
+const exitPoor = 1035
+
 // Chain is what a wallet needs of the chain. What it returns must be proven.
 type Chain interface {
 	Account(ctx context.Context, addr cocoon.Address) (access.Account, error)
@@ -166,6 +170,8 @@ func (w *Wallet) build(ctx context.Context, acc access.Account, messages []Messa
 		return External{}, p, err
 	}
 	switch {
+	case !run.Accepted && w.cfg.Contract.Kind == Node && run.ExitCode == exitPoor:
+		return External{}, p, fmt.Errorf("%w: node wallet %s holds %s, and it sends only while it holds 2 coins: send some there first", ErrUnfit, w.address, acc.Balance)
 	case !run.Accepted:
 		return External{}, p, fmt.Errorf("%w: %s holds %s and its contract refuses (exit code %d)", ErrUnfit, w.address, acc.Balance, run.ExitCode)
 	case !run.Success || len(run.Out) != len(messages):

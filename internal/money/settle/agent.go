@@ -266,6 +266,7 @@ func (a *agent) round(ctx context.Context, p party) (busy bool, err error) {
 	}
 	var messages []wallet.Message
 	var chosen []Action
+	var failed error
 	for _, act := range actions {
 		if len(messages) == bindings.MaxWalletMessages {
 			break
@@ -274,15 +275,19 @@ func (a *agent) round(ctx context.Context, p party) (busy bool, err error) {
 			continue
 		}
 		m, err := p.message(ctx, act)
-		if err != nil {
-			return false, fmt.Errorf("%v: %w", act, err)
+		if err != nil { // one that cannot be built must not hold up the others
+			failed = errors.Join(failed, fmt.Errorf("%v: %w", act, err))
+			continue
 		}
 		if m != nil {
 			messages, chosen = append(messages, *m), append(chosen, act)
 		}
 	}
 	if len(messages) == 0 {
-		return len(a.flying) > 0, nil
+		return len(a.flying) > 0, failed
+	}
+	if failed != nil {
+		a.log.Warn("messages were left out of a round", "error", failed)
 	}
 	sent, err := a.wallet.Send(ctx, messages)
 	if errors.Is(err, wallet.ErrUnfit) && len(messages) > 1 {

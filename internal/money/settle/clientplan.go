@@ -93,7 +93,7 @@ func PlanClient(s ClientState) []Action {
 			return act(TopUp, clientValue+amount, amount)
 		}
 	}
-	due := pricing.Amount(s.Signed-int64(c.Tokens), c.Params.PricePerToken)
+	due := pricing.Amount(s.Signed-int64(min(c.Tokens, 1<<63-1)), c.Params.PricePerToken)
 	if due > c.Stake/2 || s.Settle && due > 0 {
 		return []Action{{Kind: Charge, To: s.Contract, Value: clientValue, Tokens: s.Signed, Amount: due}}
 	}

@@ -358,6 +358,69 @@ func TestRefusalsOnDevnet(t *testing.T) {
 	}
 }
 
+// TestRefusedPayoutOnDevnet has a worker cash in more than the pool holds: it is
+// not paid, the ledger does not say that it was, and once there is enough it is
+// paid after all.
+func TestRefusedPayoutOnDevnet(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	n := newNetwork(t, ctx)
+	const tokens = 7 * oneCoin // of the five that were deposited
+	n.charge(1, tokens)
+	workerConfig := n.config(workerOwner)
+	data, err := bindings.SignPayment(n.signer, bindings.WorkerPayout, n.workerContract, tokens, 9, workerConfig.Wallet.Address())
+	n.must(err)
+	v, err := channel.View{}.Hear(channel.Report{Payment: &channel.SignedPayment{Tokens: tokens, Data: data}})
+	n.must(err)
+	wk, err := NewWorker(WorkerConfig{Config: workerConfig, Source: n.source, Views: memoryViews{n.workerContract: v}, Owner: workerOwner})
+	n.must(err)
+	n.must(wk.Track(ctx, n.proxyContract, n.workerContract))
+	n.must(wk.Settle(ctx)) // which knows better than to ask
+	if n.balance(n.workerContract) != 0 {
+		t.Error("a payout was asked for that the pool cannot pay")
+	}
+
+	init, err := bindings.WorkerInit(n.snap, workerOwner, n.proxyContract, n.key)
+	n.must(err)
+	err = wk.perform(ctx, hasty{wk, data, init}, func(context.Context) (*Action, error) {
+		return &Action{Kind: PayWorker, To: n.workerContract, Value: workerPayoutValue}, nil
+	})
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), n.proxyContract.String()) {
+		t.Errorf("a payout that the pool cannot pay: %v", err)
+	}
+	counter := func() uint64 {
+		acc, err := n.realWorld.client.Account(ctx, n.workerContract)
+		n.must(err)
+		s, err := bindings.DecodeWorker(acc.Data)
+		n.must(err)
+		return s.Tokens
+	}
+	n.until("the counter to go back", func() bool { return counter() == 0 })
+	acc, err := n.realWorld.client.Account(ctx, n.proxyContract)
+	n.must(err)
+	n.until("the ledger to have read it all", func() bool { return n.ledger.Position().LT >= acc.LastTxLT })
+	if got := n.ledger.WorkerAccount(workerOwner).Paid; got != 0 || n.balance(workerOwner) != 0 {
+		t.Errorf("the ledger says that %d tokens were paid; the worker has %v", got, n.balance(workerOwner))
+	}
+
+	n.must(n.chain.Faucet(ctx, n.proxyContract, 10*ton))
+	n.must(wk.Settle(ctx))
+	n.until("the payout in the ledger", func() bool { return n.ledger.WorkerAccount(workerOwner).Paid == tokens })
+	if got := n.balance(workerOwner); !near(got, tokens*19) {
+		t.Errorf("the worker has %v", got)
+	}
+}
+
+// hasty is a worker that cashes in whatever the pool holds.
+type hasty struct {
+	*Worker
+	payment, init []byte
+}
+
+func (h hasty) message(_ context.Context, a Action) (*wallet.Message, error) {
+	return outgoing(a, h.payment, h.init), nil
+}
+
 // TestRetirementOnDevnet closes a proxy contract: refunds, last payouts, and
 // after the delay the rest.
 func TestRetirementOnDevnet(t *testing.T) {

@@ -328,6 +328,9 @@ func (p *Proxy) read(ctx context.Context, tx access.Transaction) error {
 		if err != nil || in.Source != a.worker || m.Tokens > 1<<63-1 {
 			return nil
 		}
+		if m.Payment != nil && tx.Computed && !tx.Success {
+			return nil // refused: the worker was not paid, and its contract takes it back
+		}
 		return p.cfg.Ledger.SetPaid(ctx, m.Owner, int64(m.Tokens))
 	}
 	return nil
