@@ -45,6 +45,7 @@ func TestOrders(t *testing.T) {
 	refused("a configuration is of one process", "close", "--config", config, "--of", "client", "--yes")
 	refused("nothing was sent", "top-up", "1", "--json")
 	refused("not an amount", "top-up", "much", "--yes")
+	refused("nobody's contract", "close", "--contract", "0:"+strings.Repeat("0", 64), "--yes")
 
 	_, _, before := own("client")
 	must(t, "", nil, "channel", "top-up", "3", "--config", config, "--yes", "--json")
@@ -57,6 +58,8 @@ func TestOrders(t *testing.T) {
 	}
 	refused("have to stay as its stake", "withdraw", "--yes")
 	cost := askMany(t, n.base, 5)
+	proxy, _, _ := own("proxy")
+	refused("client", "top-up", "1", "--contract", proxy, "--yes")
 
 	must(t, "", nil, "channel", "close", "--yes", "--json", "--dir", dir)
 	eventually(t, "a closed client contract", func() bool { _, state, _ := own("client"); return state == "closed" })

@@ -106,6 +106,9 @@ func (a *app) orderCommand(f *channelFlags, verb settle.Verb, use, short, long, 
 				if o.Contract, err = cocoon.ParseAddress(f.contract); err != nil {
 					return usageError{fmt.Errorf("--contract: %w", err)}
 				}
+				if o.Contract.IsZero() { // which would mean any
+					return usageError{errors.New("--contract: the zero address is nobody's contract")}
+				}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.wait)
 			defer cancel()

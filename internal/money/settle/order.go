@@ -248,6 +248,9 @@ func (c *Client) action(ctx context.Context, o Order) (*Action, []string, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	if s.Owner != c.wallet.Address() {
+		return nil, nil, fmt.Errorf("client contract %v is not this client's: it belongs to %v, and this node wallet is %v", contract, s.Owner, c.wallet.Address())
+	}
 	p, err := c.counterpart(ctx, s)
 	if err != nil {
 		return nil, nil, err
@@ -349,7 +352,7 @@ func topUpOf(contract cocoon.Address, s *bindings.ClientStorage, p counterpart, 
 
 func withdrawal(contract cocoon.Address, s *bindings.ClientStorage, p counterpart) (*Action, error) {
 	if s.State != bindings.Open || s.Balance <= s.Stake {
-		return nil, fmt.Errorf("%w: nothing can be withdrawn: client contract %v is %v with %v, and %v have to stay as its stake; `cocoon channel close` gives that back too", ErrNothing, contract, s.State, s.Balance, s.Stake)
+		return nil, fmt.Errorf("%w: client contract %v is %v with %v, and %v have to stay as its stake; `cocoon channel close` gives that back too", ErrNothing, contract, s.State, s.Balance, s.Stake)
 	}
 	amount := s.Balance - s.Stake
 	if err := p.afford(amount); err != nil {
@@ -381,8 +384,12 @@ func (c *Client) closing(contract cocoon.Address, s *bindings.ClientStorage, p c
 			return nil, nil, err
 		}
 		delay := time.Duration(s.Params.ClientDelayBeforeClose) * time.Second
+		first := fmt.Sprintf("%v come back when the proxy grants it", s.Balance)
+		if above > 0 {
+			first = fmt.Sprintf("%v above the stake come back at once, the other %v when the proxy grants it", above, s.Balance-above)
+		}
 		notes := []string{
-			fmt.Sprintf("%v above the stake come back at once, the other %v when the proxy grants it", above, s.Balance-above),
+			first,
 			fmt.Sprintf("a proxy that is gone is not waited for: %v later the refund can be forced; %s", delay, p.forced(s.Balance-above)),
 			"this client cannot use that proxy again until the network's parameters change",
 		}

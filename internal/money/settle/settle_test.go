@@ -642,8 +642,13 @@ func TestOnDemand(t *testing.T) {
 		for name, err := range map[string]error{
 			"nothing above the stake": do(OrderWithdraw, 0, false),
 			"no larger stake":         do(OrderStake, 3*ton, false),
-			"not found":               c.Do(ctx, Order{Verb: OrderTopUp, Contract: addr(9), Amount: ton}),
-			"endless amount":          do(OrderTopUp, ^coins.Nano(0), false),
+			"another's contract": func() error {
+				w.clientStorage().Owner = addr(9)
+				defer func() { w.clientStorage().Owner = w.clientWallet.addr }()
+				return do(OrderTopUp, ton, false)
+			}(),
+			"not found":      c.Do(ctx, Order{Verb: OrderTopUp, Contract: addr(9), Amount: ton}),
+			"endless amount": do(OrderTopUp, ^coins.Nano(0), false),
 		} {
 			if err == nil {
 				t.Errorf("%s: no error", name)
