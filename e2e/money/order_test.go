@@ -59,7 +59,7 @@ func TestOrders(t *testing.T) {
 	refused("have to stay as its stake", "withdraw", "--yes")
 	cost := askMany(t, n.base, 5)
 	proxy, _, _ := own("proxy")
-	refused("client", "top-up", "1", "--contract", proxy, "--yes")
+	refused("not a client contract", "top-up", "1", "--contract", proxy, "--yes")
 
 	must(t, "", nil, "channel", "close", "--yes", "--json", "--dir", dir)
 	eventually(t, "a closed client contract", func() bool { _, state, _ := own("client"); return state == "closed" })

@@ -140,7 +140,11 @@ func (c *Client) look(ctx context.Context, contract cocoon.Address) (*bindings.C
 	if !acc.Deployed() {
 		return nil, fmt.Errorf("%w: %v", ErrNotFound, contract)
 	}
-	return bindings.DecodeClient(acc.Data)
+	s, err := bindings.DecodeClient(acc.Data)
+	if err != nil {
+		return nil, fmt.Errorf("%v is not a client contract: %w", contract, err)
+	}
+	return s, nil
 }
 
 // plan implements party.
