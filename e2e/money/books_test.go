@@ -24,21 +24,23 @@ type status struct {
 type channels struct {
 	Processes []struct {
 		Name, Role string
-		Channels   []struct {
-			Kind        string
-			Contract    cocoon.Address
-			Proxy       cocoon.Address
-			State       string
-			Params      uint32 `json:"params_version"`
-			Price       int64  `json:"price_nano"`
-			Balance     int64  `json:"balance_nano"`
-			Stake       int64  `json:"stake_nano"`
-			Recoverable int64  `json:"recoverable_nano"`
-			Earnings    int64  `json:"earnings_nano"`
-			Settled     int64  `json:"settled_nano"`
-			Due         int64  `json:"due_nano"`
-		}
+		Channels   []shownChannel
 	}
+}
+
+type shownChannel struct {
+	Kind        string
+	Contract    cocoon.Address
+	Proxy       cocoon.Address
+	State       string
+	Params      uint32 `json:"params_version"`
+	Price       int64  `json:"price_nano"`
+	Balance     int64  `json:"balance_nano"`
+	Recoverable int64  `json:"recoverable_nano"`
+	Stake       int64  `json:"stake_nano"`
+	Earnings    int64  `json:"earnings_nano"`
+	Settled     int64  `json:"settled_nano"`
+	Due         int64  `json:"due_nano"`
 }
 
 // status returns the books, which must be even.

@@ -3,5 +3,5 @@
 // have to settle, to the nano, whatever is killed and whatever prices change.
 //
 // It needs Linux and the Go tool. COCOON_BIN names a program that was built
-// already; COCOON_REQUIRE turns skips into failures.
+// already, such as one with -race; COCOON_REQUIRE turns skips into failures.
 package money_test

@@ -50,15 +50,22 @@ func advance(t *testing.T, dir string, d time.Duration) {
 	}
 }
 
-// TestProxyGone kills the whole network and starts the client alone: its owner
-// gets everything back that was not charged on chain, to the nano, by the
-// commands a person has.
-func TestProxyGone(t *testing.T) {
-	t.Parallel()
+// survivor is a client whose network was killed, with the chain that goes on.
+type survivor struct {
+	chain  *devnet.Chain
+	c      chain
+	config string
+	cost   int64 // what was charged on chain
+}
+
+// survive runs a network that asks, settles and asks again, as prepare leaves
+// it, kills all of it and starts the client alone.
+func survive(t *testing.T, prepare func(*network)) *survivor {
+	t.Helper()
 	dir := t.TempDir()
 	n := up(t, dir)
 	askMany(t, n.base, 10)
-	cost := n.settle().Paid
+	s := &survivor{cost: n.settle().Paid}
 	askMany(t, n.base, 5) // for which nobody will ever charge
 	eventually(t, "the proxy's stake", func() bool {
 		for _, p := range n.channels().Processes {
@@ -70,21 +77,50 @@ func TestProxyGone(t *testing.T) {
 		}
 		return false
 	})
+	prepare(n)
 	n.killAll()
 
-	chain, _ := ownChain(t, dir)
-	config := alone(t, dir, "client")
-	start(t, "", "client", "--config", config)
-	c := openChain(t, dir)
-	show := func() (shown channels) {
-		must(t, "", &shown, "channel", "show", "--json", "--config", config)
-		return shown
-	}
+	s.chain, _ = ownChain(t, dir)
+	s.config = alone(t, dir, "client")
+	start(t, "", "client", "--config", s.config)
+	s.c = openChain(t, dir)
 	eventually(t, "a client that takes orders", func() bool {
-		code, _, _ := run(t, "", "channel", "show", "--config", config)
+		code, _, _ := run(t, "", "channel", "show", "--config", s.config)
 		return code == 0
 	})
-	ch := show().Processes[0].Channels[0]
+	return s
+}
+
+// channel is the client's only contract as it is shown.
+func (s *survivor) channel(t *testing.T) shownChannel {
+	t.Helper()
+	var shown channels
+	must(t, "", &shown, "channel", "show", "--json", "--config", s.config)
+	if len(shown.Processes) != 1 || len(shown.Processes[0].Channels) != 1 {
+		t.Fatalf("%+v", shown)
+	}
+	return shown.Processes[0].Channels[0]
+}
+
+// end waits until a command ends and returns what it said on standard error.
+func (p *process) end(t *testing.T) string {
+	t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		t.Fatalf("%v does not end: %s", p.cmd.Args, tail(p.log))
+	}
+	return tail(p.log)
+}
+
+// TestProxyGone kills the whole network and starts the client alone: its owner
+// gets everything back that was not charged on chain, to the nano, by the
+// commands a person has.
+func TestProxyGone(t *testing.T) {
+	t.Parallel()
+	s := survive(t, func(*network) {})
+	c, config := s.c, s.config
+	ch := s.channel(t)
 	if ch.State != "open" || ch.Recoverable != ch.Balance || ch.Stake != 1e9 {
 		t.Fatalf("before anything was asked for: %+v", ch)
 	}
@@ -104,7 +140,7 @@ func TestProxyGone(t *testing.T) {
 		t.Error("a preview has closed the contract")
 	}
 	must(t, "", nil, "channel", "close", "--config", config, "--wait", "2s", "--yes", "--json")
-	if ch = show().Processes[0].Channels[0]; ch.State != "closing" || ch.Balance != 1e9 || ch.Recoverable != 1e9 {
+	if ch = s.channel(t); ch.State != "closing" || ch.Balance != 1e9 || ch.Recoverable != 1e9 {
 		t.Fatalf("after the first step: %+v", ch)
 	}
 	if out := must(t, "", nil, "channel", "close", "--config", config, "--wait", "1s"); !strings.Contains(out, "closing already") {
@@ -113,32 +149,63 @@ func TestProxyGone(t *testing.T) {
 
 	// Whoever waits sees it through.
 	waiting := start(t, "", "channel", "close", "--config", config, "--wait", "10m", "--yes")
-	said := func() string { return tail(waiting.log) }
-	eventually(t, "word of how long it takes", func() bool { return strings.Contains(said(), "waiting for the proxy to grant the refund of 1 GRAM") })
-	if err := chain.Advance(301 * time.Second); err != nil {
+	eventually(t, "word of how long it takes", func() bool {
+		return strings.Contains(tail(waiting.log), "waiting for the proxy to grant the refund of 1 GRAM")
+	})
+	if err := s.chain.Advance(301 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-waiting.ended:
-	case <-time.After(patience):
-		t.Fatalf("the refund was not forced: %s", said())
-	}
-	if waiting.exited != nil {
-		t.Errorf("%v: %s", waiting.exited, said())
+	if said := waiting.end(t); waiting.exited != nil {
+		t.Errorf("%v: %s", waiting.exited, said)
 	}
 	on = c.client(ch.Contract)
 	if on.State != bindings.Closed || on.Balance != 0 {
 		t.Errorf("client contract %+v", on)
 	}
 	in, back := c.deposited(on.Proxy, ch.Contract), c.payouts(on.Proxy)[on.Owner]
-	if charged := int64(on.Tokens) * int64(on.Params.PricePerToken); charged != cost || in != charged+back {
-		t.Errorf("%d nano were deposited, %d charged (%d before the end), %d came back", in, charged, cost, back)
+	if charged := int64(on.Tokens) * int64(on.Params.PricePerToken); charged != s.cost || in != charged+back {
+		t.Errorf("%d nano were deposited, %d charged (%d before the end), %d came back", in, charged, s.cost, back)
 	}
 	if now := c.account(on.Owner).Balance; int64(now)-int64(wallet) < back-1e8 {
 		t.Errorf("the wallet went from %v to %v, %d nano came back", wallet, now, back)
 	}
 	if code, _, errs := run(t, "", "channel", "close", "--config", config, "--yes"); code == 0 || !strings.Contains(errs, "is closed") {
 		t.Errorf("closed again: exit code %d, %s", code, errs)
+	}
+}
+
+// TestProxyGoneWithLittle is the same with a client whose stake is larger than
+// the proxy's: what that does not cover is given up by a word of the owner, and
+// not before.
+func TestProxyGoneWithLittle(t *testing.T) {
+	t.Parallel()
+	s := survive(t, func(n *network) {
+		must(t, "", nil, "channel", "stake", "3", "--yes", "--json", "--dir", n.dir)
+	})
+	ch := s.channel(t)
+	if ch.Stake != 3e9 || ch.Recoverable != ch.Balance-2e9 {
+		t.Fatalf("before anything was asked for: %+v", ch)
+	}
+	must(t, "", nil, "channel", "close", "--config", s.config, "--wait", "2s", "--yes", "--json")
+	waiting := start(t, "", "channel", "close", "--config", s.config, "--wait", "10m", "--yes")
+	eventually(t, "word of how long it takes", func() bool { return strings.Contains(tail(waiting.log), "waiting for the proxy") })
+	if err := s.chain.Advance(301 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if said := waiting.end(t); waiting.exited == nil || !strings.Contains(said, "give up 2 GRAM with --force") {
+		t.Errorf("%v: %s", waiting.exited, said)
+	}
+	if ch = s.channel(t); ch.State != "closing" || ch.Balance != 3e9 {
+		t.Fatalf("what nobody gave up: %+v", ch)
+	}
+	if code, out, errs := run(t, "", "channel", "close", "--force", "--config", s.config); code == 0 || !strings.Contains(out, "2 GRAM are lost for good") {
+		t.Errorf("preview: exit code %d, %s%s", code, out, errs)
+	}
+	must(t, "", nil, "channel", "close", "--force", "--config", s.config, "--yes", "--json")
+	on := s.c.client(ch.Contract)
+	in, back := s.c.deposited(on.Proxy, ch.Contract), s.c.payouts(on.Proxy)[on.Owner]
+	if on.State != bindings.Closed || in != s.cost+back+2e9 {
+		t.Errorf("%+v: %d nano were deposited, %d charged, %d came back", on, in, s.cost, back)
 	}
 }
 

@@ -350,7 +350,7 @@ func (a *app) followClose(ctx context.Context, contract cocoon.Address, r owned,
 		case left < 0 && due.IsZero():
 			due = time.Now()
 			a.progress("the delay has passed: the refund of %s can be forced", c.Balance)
-		case left < 0 && time.Since(due) > forceTime:
+		case left < 0 && (c.Recoverable < c.Balance || time.Since(due) > forceTime):
 			return true, nil // the client does not do it by itself
 		case left >= 0 && !told && time.Since(begin) > time.Second:
 			told = true
