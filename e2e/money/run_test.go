@@ -274,12 +274,19 @@ func (n *network) killAll() {
 		}
 		return len(pids) == 0
 	})
-	// One that is dying has no command line any more and still holds its locks.
+	// One that is dying has no command line any more and still holds its locks,
+	// until its last thread has ended.
 	eventually(n.t, "that they let go of everything", func() bool {
 		for pid := range killed {
-			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-			if _, state, _ := strings.Cut(string(stat), ") "); err == nil && !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X") {
-				return false
+			threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+			if err != nil {
+				n.t.Fatal(err)
+			}
+			for _, name := range threads {
+				stat, err := os.ReadFile(name)
+				if _, state, _ := strings.Cut(string(stat), ") "); err == nil && (len(threads) > 1 || !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")) {
+					return false
+				}
 			}
 		}
 		return true
