@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"iter"
 
 	"github.com/cocoon-network/cocoon"
 )
@@ -36,6 +37,11 @@ func (Offline) AccountAt(context.Context, Block, cocoon.Address) (Account, error
 
 func (Offline) Transactions(context.Context, Account, uint64) ([]Transaction, error) {
 	return nil, ErrOffline
+}
+
+// History yields the error alone.
+func (Offline) History(context.Context, Account, uint64) iter.Seq2[Transaction, error] {
+	return func(yield func(Transaction, error) bool) { yield(Transaction{}, ErrOffline) }
 }
 
 func (Offline) RunLocal(context.Context, Account, string, ...any) ([]any, error) {

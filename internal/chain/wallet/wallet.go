@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
 	"time"
@@ -46,7 +47,7 @@ const exitPoor = 1035
 // Chain is what a wallet needs of the chain. What it returns must be proven.
 type Chain interface {
 	Account(ctx context.Context, addr cocoon.Address) (access.Account, error)
-	Transactions(ctx context.Context, acc access.Account, sinceLT uint64) ([]access.Transaction, error)
+	History(ctx context.Context, acc access.Account, sinceLT uint64) iter.Seq2[access.Transaction, error] // newest first
 	Emulate(ctx context.Context, acc access.Account, external []byte) (access.Emulation, error)
 	Send(ctx context.Context, external []byte) error
 	Next(ctx context.Context, seqno uint32) (access.Block, error)
@@ -350,11 +351,11 @@ func (w *Wallet) fate(ctx context.Context, r *record, acc *access.Account) (done
 	if seqno < r.Seqno {
 		return false, Sent{}, fmt.Errorf("the chain has sequence number %d, the outbox %d (is %s of another network?)", seqno, r.Seqno, w.outbox.path)
 	}
-	list, err := w.cfg.Chain.Transactions(ctx, *acc, r.SinceLT)
-	if err != nil {
-		return false, Sent{}, err
-	}
-	for _, tx := range list {
+	// Strangers may have made any number of them since.
+	for tx, err := range w.cfg.Chain.History(ctx, *acc, r.SinceLT) {
+		if err != nil {
+			return false, Sent{}, err
+		}
 		if tx.In == nil || !tx.In.External || !bytes.Equal(tx.In.BodyHash[:], r.BodyHash) {
 			continue
 		}

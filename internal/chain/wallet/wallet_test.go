@@ -293,6 +293,52 @@ func TestKilledBetween(t *testing.T) {
 	}
 }
 
+// TestFlooded buries a wallet under a stranger's messages while the fate of one
+// of its own is open: it is learned all the same.
+func TestFlooded(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config(t, V4R2)
+	c := &crippled{Chain: w.client, lose: true}
+	cfg.Chain = c
+	wallet := w.open(t, cfg, 5*gram)
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() {
+		_, err := wallet.Send(ctx, []Message{pay(1, gram)})
+		result <- err
+	}()
+	c.awaitSent(1)
+	cancel()
+	if err := <-result; !errors.Is(err, ErrPending) {
+		t.Fatalf("%v, want %v", err, ErrPending)
+	}
+	if err := w.client.Send(t.Context(), c.sent[0]); err != nil {
+		t.Fatal(err)
+	}
+	stranger := w.open(t, w.config(t, V5R1), 50*gram)
+	for range access.MaxTransactions/255 + 1 {
+		many := make([]Message, 255)
+		for i := range many {
+			many[i] = Message{To: wallet.Address(), Amount: 1, Mode: ModePayFees}
+		}
+		if _, err := stranger.Send(t.Context(), many); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acc, err := w.client.Account(t.Context(), wallet.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client.Transactions(t.Context(), acc, 0); !errors.Is(err, access.ErrTooMany) {
+		t.Fatalf("that is no flood: %v", err)
+	}
+	c.setLose(false)
+	if sent, err := w.open(t, cfg, 0).Resume(t.Context()); err != nil || sent.LT == 0 {
+		t.Errorf("%+v, %v", sent, err)
+	}
+	w.awaitReceived(t, cocoon.Address{Hash: [32]byte{31: 1}}, gram)
+}
+
 // TestKilledAtEachStep leaves the outbox as a process does that is killed at
 // each point where it writes, and starts again: the message of then is executed
 // exactly once if its record was complete, and never if it was not, and the

@@ -414,19 +414,19 @@ func asksProxy(m access.Message) bool {
 }
 
 // recent returns the wallet's transactions since the last time, or at the
-// start, what goes back far enough. A wallet too busy for that is looked at as
-// far as it can be.
-func (a *agent) recent(ctx context.Context, acc access.Account) ([]access.Transaction, error) {
+// start, what goes back far enough: however many strangers made of them.
+func (a *agent) recent(ctx context.Context, acc access.Account) (list []access.Transaction, err error) {
 	since := a.walletLT
-	for back := uint64(lookback); ; back /= 2 {
-		if a.walletLT == 0 && acc.LastTxLT > back {
-			since = acc.LastTxLT - back
-		}
-		txs, err := a.chain.Transactions(ctx, acc, since)
-		if !errors.Is(err, access.ErrTooMany) || a.walletLT != 0 || back < lookback/8 {
-			return txs, err
-		}
+	if since == 0 && acc.LastTxLT > lookback {
+		since = acc.LastTxLT - lookback
 	}
+	err = History(ctx, a.chain, acc, since, func(tx access.Transaction) error {
+		if len(tx.Out) > 0 || tx.LT == acc.LastTxLT { // what sends nothing tells nothing but how far this came
+			list = append(list, tx)
+		}
+		return nil
+	})
+	return list, err
 }
 
 // receipt returns the transaction that received a message, or nil if there is
@@ -436,17 +436,22 @@ func (a *agent) receipt(ctx context.Context, f flight) (*access.Transaction, err
 	if err != nil || acc.LastTxLT <= f.lt {
 		return nil, err
 	}
-	txs, err := a.chain.Transactions(ctx, acc, f.lt)
-	if err != nil {
+	var found *access.Transaction
+	err = History(ctx, a.chain, acc, f.lt, func(tx access.Transaction) error {
+		if tx.In == nil || tx.In.Hash != f.hash {
+			return nil
+		}
+		found = &tx
+		return errFound
+	})
+	if err != nil && !errors.Is(err, errFound) {
 		return nil, fmt.Errorf("transactions of %v: %w", f.to, err)
 	}
-	for i := range txs {
-		if in := txs[i].In; in != nil && in.Hash == f.hash {
-			return &txs[i], nil
-		}
-	}
-	return nil, nil
+	return found, nil
 }
+
+// errFound ends a search.
+var errFound = errors.New("found")
 
 // queryID returns a random query id.
 func queryID() (uint64, error) {

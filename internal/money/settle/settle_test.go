@@ -480,6 +480,45 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestFlood buries a wallet, and the contract it sends to, under messages of
+// strangers: what was sent is still seen to arrive, and nothing is sent twice.
+func TestFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l, closed := w.openLedger(w.dir)
+		defer closed()
+		w.opened(w.proxy(l, nil))
+		flood := func(at cocoon.Address) {
+			for range access.MaxTransactions + 10 {
+				w.chain.transact(at, nil, 0, true, nil)
+			}
+		}
+		c := w.client(memoryViews{w.clientContract: {}}, ClientPolicy{TopUp: ton, Budget: 100 * ton})
+		w.clientStorage().Balance = 0
+		w.chain.stuck = true
+		w.rounds(c.agent, c, 3)
+		if n := len(c.flying); n != 1 {
+			t.Fatalf("%d messages are on their way", n)
+		}
+		sent := w.clientWallet.sent
+		flood(w.clientWallet.addr)
+		flood(w.clientContract)
+		w.chain.stuck = false
+		w.rounds(c.agent, c, 5)
+		if len(c.flying) != 0 || w.clientWallet.sent != sent || w.clientStorage().Balance != ton {
+			t.Errorf("%d messages are on their way, %d were sent, the contract has %v", len(c.flying), w.clientWallet.sent-sent, w.clientStorage().Balance)
+		}
+		// A process that starts in the midst of it.
+		w.clientStorage().Balance = 0
+		flood(w.clientWallet.addr)
+		c = w.client(memoryViews{w.clientContract: {}}, ClientPolicy{TopUp: ton, Budget: 100 * ton})
+		w.rounds(c.agent, c, 5)
+		if w.clientStorage().Balance != ton {
+			t.Errorf("after a restart the contract has %v", w.clientStorage().Balance)
+		}
+	})
+}
+
 // TestStrangers lets others send what only the derived contracts may say.
 func TestStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
