@@ -87,6 +87,35 @@ func TestDemo(t *testing.T) {
 		})
 	}
 	t.Run("parallel tools", func(t *testing.T) { parallelTools(t, client(base), direct, say("Weather in Bandung, and the time?")) })
+	t.Run("several prompts", func(t *testing.T) {
+		ctx := deadline(t)
+		p := openai.CompletionNewParams{Model: openai.CompletionNewParamsModel(model), Prompt: openai.CompletionNewParamsPromptUnion{OfArrayOfStrings: []string{"Cocoon is", "TON is"}}, MaxTokens: openai.Int(4), N: openai.Int(2), Seed: openai.Int(3), Temperature: openai.Float(1)}
+		texts := func(cl openai.Client) (out []string) {
+			t.Helper()
+			c, err := cl.Completions.New(ctx, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ch := range c.Choices {
+				out = append(out, ch.Text)
+			}
+			return out
+		}
+		if got, want := texts(client(base)), texts(direct); len(want) != 4 || !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		cl := client(base)
+		s := cl.Completions.NewStreaming(ctx, p)
+		seen := map[int64]bool{}
+		for s.Next() {
+			for _, ch := range s.Current().Choices {
+				seen[ch.Index] = true
+			}
+		}
+		if s.Err() != nil || len(seen) != 4 {
+			t.Errorf("streamed: choices %v, %v", seen, s.Err())
+		}
+	})
 	t.Run("cancel", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(deadline(t))
 		defer cancel()

@@ -69,7 +69,7 @@ func (rq *request) choices(g *Gateway, header http.Header, o *openai.Object) *op
 		}
 		v, ok := headerValue(name, values)
 		if !ok {
-			return openai.InvalidRequest(param, "The header '%s' must be one value.", param)
+			return openai.InvalidRequest(param, "The header '%s' must be one plain value: a number, or true or false, as the choice wants.", param)
 		}
 		choose(name, choice{param, v})
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -329,8 +330,7 @@ func (x *exchange) writeJSON(v any) error {
 // readBody reads the whole body, within size and time.
 func (g *Gateway) readBody(x *exchange) ([]byte, error) {
 	if x.r.ContentLength > g.cfg.MaxBody {
-		// The rest is not worth reading.
-		x.w.Header().Set("Connection", "close")
+		g.drain(x, x.r.Body)
 		return nil, openai.TooLarge(g.cfg.MaxBody)
 	}
 	// An announced length is believed up to 64 KiB; the rest has to come first.
@@ -338,6 +338,7 @@ func (g *Gateway) readBody(x *exchange) ([]byte, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
+		g.drain(x, x.r.Body)
 		return nil, openai.TooLarge(g.cfg.MaxBody)
 	case err != nil && isTimeout(err):
 		x.w.Header().Set("Connection", "close")
@@ -351,6 +352,20 @@ func (g *Gateway) readBody(x *exchange) ([]byte, error) {
 	// caller left.
 	_ = x.rc().SetReadDeadline(time.Time{})
 	return body, nil
+}
+
+// drainTime and drainRoom bound what is read and thrown away of a body that is
+// too large: without it a caller that is still sending sees a reset connection
+// and not why.
+const (
+	drainTime = 3 * time.Second
+	drainRoom = 4 // times MaxBody
+)
+
+func (g *Gateway) drain(x *exchange, body io.Reader) {
+	x.w.Header().Set("Connection", "close")
+	_ = x.rc().SetReadDeadline(time.Now().Add(min(drainTime, g.cfg.BodyTimeout)))
+	_, _ = io.CopyN(io.Discard, body, drainRoom*g.cfg.MaxBody)
 }
 
 func isTimeout(err error) bool {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -863,3 +864,28 @@ func (w *nullWriter) Header() http.Header         { return w.header }
 func (w *nullWriter) WriteHeader(int)             {}
 func (w *nullWriter) Write(b []byte) (int, error) { return len(b), nil }
 func (w *nullWriter) Flush()                      {}
+
+// TestTooLargeIsRead: who sends all of a body that is too large before it reads
+// finds the answer, and no reset connection.
+func TestTooLargeIsRead(t *testing.T) {
+	g := newGateway(t, &wordBackend{}, func(c *Config) { c.MaxBody = 1 << 20 })
+	srv := httptest.NewUnstartedServer(g)
+	srv.Config = Server(g, nil)
+	srv.Start()
+	defer srv.Close()
+	body := strings.Repeat("x", 3<<20)
+	for _, head := range []string{fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body)), fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", len(body))} {
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, "POST "+chatPath+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+head+body+"\r\n0\r\n\r\n"); err != nil {
+			t.Errorf("%q: %v", head, err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != 413 {
+			t.Errorf("%q: %v, %v", head, resp, err)
+		}
+		c.Close()
+	}
+}

@@ -57,6 +57,9 @@ type streamForm interface {
 
 // parseBody reads a body as one JSON object.
 func parseBody(body []byte) (*openai.Object, *openai.Error) {
+	if len(body) == 0 {
+		return nil, openai.InvalidJSON("The request body is empty.")
+	}
 	if !utf8.Valid(body) {
 		return nil, openai.InvalidJSON("The request body is not valid UTF-8.")
 	}
@@ -148,6 +151,13 @@ func (g *Gateway) buildRequest(path string, header http.Header, o *openai.Object
 
 // chat holds what depends on several fields of a chat completion.
 func (rq *request) chat(o *openai.Object) *openai.Error {
+	// Engines ignore the form before tools, and would answer something else.
+	if v, ok := o.Get("functions"); ok && !isEmpty(v) {
+		return openai.Unsupported("functions", "'functions' is not served any more: use 'tools'.")
+	}
+	if fail := allowedTools(o); fail != nil {
+		return fail
+	}
 	names := map[string]bool{}
 	tools, _ := o.Get("tools")
 	for _, v := range openai.Elements(tools) {
@@ -179,6 +189,62 @@ func (rq *request) chat(o *openai.Object) *openai.Error {
 	var fail *openai.Error
 	rq.promise, fail = promised(o)
 	return fail
+}
+
+// allowedTools puts a choice of allowed tools, which engines do not know, as
+// those tools alone.
+func allowedTools(o *openai.Object) *openai.Error {
+	v, _ := o.Get("tool_choice")
+	choice, err := openai.ParseObject(v)
+	if err != nil {
+		return nil
+	}
+	v, ok := choice.Get("allowed_tools")
+	if !ok {
+		return nil
+	}
+	from, _ := openai.ParseObject(v) // checked
+	list, _ := from.Get("tools")
+	allowed := map[string]bool{}
+	for _, t := range openai.Elements(list) {
+		allowed[toolNamed(t)] = true
+	}
+	tools, _ := o.Get("tools")
+	kept := []byte{'['}
+	for _, t := range openai.Elements(tools) {
+		name := toolNamed(t)
+		if !allowed[name] {
+			continue
+		}
+		delete(allowed, name)
+		if len(kept) > 1 {
+			kept = append(kept, ',')
+		}
+		kept = append(kept, t...)
+	}
+	if len(allowed) > 0 {
+		return openai.InvalidRequest("tool_choice", "'tool_choice' allows a tool that is not in 'tools'.")
+	}
+	mode, _ := from.Get("mode")
+	o.Set("tools", append(kept, ']'))
+	o.Set("tool_choice", mode)
+	return nil
+}
+
+// toolNamed is the type and name of a tool or of a choice of one.
+func toolNamed(tool json.RawMessage) string {
+	t, err := openai.ParseObject(tool)
+	if err != nil {
+		return ""
+	}
+	kind, _ := t.Get("type")
+	f, _ := t.Get(str(kind))
+	inner, err := openai.ParseObject(f)
+	if err != nil {
+		return ""
+	}
+	name, _ := inner.Get("name")
+	return str(kind) + " " + str(name)
 }
 
 // streaming asks the engine for usage, whatever the caller asked for: it is

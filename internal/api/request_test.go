@@ -51,6 +51,13 @@ func TestBadRequests(t *testing.T) {
 		{chatPath, `{"model":"","messages":[{"role":"user","content":"a"}]}`, 400, openai.CodeInvalidValue, "model"},
 		{chatPath, `{"model":"` + strings.Repeat("m", 300) + `","messages":[{"role":"user","content":"a"}]}`, 400, openai.CodeInvalidValue, "model"},
 		{chatPath, `{"model":"other","messages":[{"role":"user","content":"a"}]}`, 404, openai.CodeModelNotFound, "model"},
+		{chatPath, with(`"metadata":{"a":1}`), 400, openai.CodeInvalidType, "metadata"},
+		{chatPath, with(`"functions":[{"name":"f"}]`), 400, openai.CodeUnsupported, "functions"},
+		{chatPath, with(`"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function"}`), 400, openai.CodeMissingParameter, "tool_choice.function"},
+		{chatPath, with(`"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"allowed_tools"}`), 400, openai.CodeMissingParameter, "tool_choice.allowed_tools"},
+		{chatPath, with(`"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"none","tools":[]}}`), 400, openai.CodeInvalidValue, "tool_choice.allowed_tools.mode"},
+		{chatPath, with(`"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[]}}`), 400, openai.CodeInvalidValue, "tool_choice.allowed_tools.tools"},
+		{chatPath, with(`"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"g"}}]}}`), 400, openai.CodeInvalidValue, "tool_choice"},
 		// Messages.
 		{chatPath, `{"model":"words"}`, 400, openai.CodeMissingParameter, "messages"},
 		{chatPath, `{"model":"words","messages":"hi"}`, 400, openai.CodeInvalidType, "messages"},
@@ -243,6 +250,25 @@ func TestGoodRequests(t *testing.T) {
 	} {
 		if w := ask(g, "POST", chatPath, body); w.Code != 200 {
 			t.Errorf("%s: %s", body, w.Body)
+		}
+	}
+}
+
+// TestAllowedTools: engines know no such choice, so they get the tools alone.
+func TestAllowedTools(t *testing.T) {
+	b := &wordBackend{}
+	b.answer = b.says("application/json", fullAnswer)
+	g := newGateway(t, b, nil)
+	const want = `"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"h"}}],"tool_choice":"required"`
+	for path, body := range map[string]string{
+		chatPath: with(`"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}},{"type":"function","function":{"name":"h"}}],` +
+			`"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"h"}},{"type":"function","function":{"name":"f"}}]}}`),
+		"/v1/responses": `{"model":"words","input":"a","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"},{"type":"function","name":"h"}],` +
+			`"tool_choice":{"type":"allowed_tools","mode":"required","tools":[{"type":"function","name":"h"},{"type":"function","name":"f"}]}}`,
+	} {
+		w := ask(g, "POST", path, body)
+		if got := string(b.call().Body); w.Code != 200 || !strings.Contains(got, want) {
+			t.Errorf("%s: %d %s; the engine gets %s", path, w.Code, w.Body, got)
 		}
 	}
 }

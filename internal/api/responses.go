@@ -14,6 +14,41 @@ import (
 // POST /v1/responses, without state: the input becomes the messages of a chat
 // completion, and its answer the output items.
 
+// responseChoice checks a tool_choice that is an object.
+func responseChoice(path string, v json.RawMessage) *openai.Error {
+	o, err := object(path, v)
+	if err != nil {
+		return err
+	}
+	if t, _ := o.Get("type"); str(t) == "allowed_tools" {
+		one := shape(fields{"type": oneOf("function"), "name": isString}, "type", "name")
+		return fields{"mode": oneOf("auto", "required"), "tools": notEmpty(arrayOf(one, 1024))}.check(path+".", o, "mode", "tools")
+	}
+	return fields{"type": oneOf("function", "allowed_tools"), "name": isString}.check(path+".", o, "type", "name")
+}
+
+// chatChoice is a checked choice in the form of a chat completion.
+func chatChoice(o *openai.Object) json.RawMessage {
+	function := func(o *openai.Object) []byte {
+		name, _ := o.Get("name")
+		return fmt.Appendf(nil, `{"type":"function","function":{"name":%s}}`, name)
+	}
+	list, ok := o.Get("tools")
+	if !ok {
+		return function(o)
+	}
+	mode, _ := o.Get("mode")
+	out := fmt.Appendf(nil, `{"type":"allowed_tools","allowed_tools":{"mode":%s,"tools":[`, mode)
+	for i, v := range openai.Elements(list) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		t, _ := openai.ParseObject(v)
+		out = append(out, function(t)...)
+	}
+	return append(out, "]}}"...)
+}
+
 var responseFields = common.with(fields{
 	"input":                either('"', isString, either('[', notEmpty(arrayOf(isInputItem, many)), wrong("a string or an array of input items"))),
 	"instructions":         isString,
@@ -21,7 +56,7 @@ var responseFields = common.with(fields{
 	"max_tokens":           refuse("max_output_tokens"),
 	"n":                    never1("The responses form has one choice."),
 	"tools":                arrayOf(responseTool, 1024),
-	"tool_choice":          either('"', oneOf("none", "auto", "required"), either('{', shape(fields{"type": oneOf("function"), "name": isString}, "type", "name"), wrong("a string or an object"))),
+	"tool_choice":          either('"', oneOf("none", "auto", "required"), either('{', responseChoice, wrong("a string or an object"))),
 	"parallel_tool_calls":  isBool,
 	"text":                 shape(fields{"format": responseText, "verbosity": isString}),
 	"reasoning":            shape(fields{"effort": isString, "summary": isString}),
@@ -262,8 +297,7 @@ func (f *responseForm) chat() (*openai.Object, *openai.Error) {
 	}
 	if v, ok := o.Get("tool_choice"); ok && kind(v) != 'n' {
 		if c, err := openai.ParseObject(v); err == nil {
-			name, _ := c.Get("name")
-			v = fmt.Appendf(nil, `{"type":"function","function":{"name":%s}}`, name)
+			v = chatChoice(c)
 		}
 		chat.Set("tool_choice", v)
 	}

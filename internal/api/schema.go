@@ -159,6 +159,7 @@ func valuesOf(each check) check {
 		for _, value := range o.All {
 			// The key is the caller's text and stays out of the error.
 			if err := each(path, value); err != nil {
+				err.Message = strings.Replace(err.Message, "'"+path+"'", "Each value in '"+path+"'", 1)
 				return err
 			}
 		}
@@ -227,6 +228,7 @@ var (
 	stop        = either('"', isString, either('[', arrayOf(isString, 64), wrong("a string or an array of strings")))
 	stringMap   = valuesOf(isString)
 	toolName    = shape(fields{"name": isString}, "name")
+	allowed     = shape(fields{"mode": oneOf("auto", "required"), "tools": notEmpty(arrayOf(typed(fields{"function": toolName, "custom": toolName}), 1024))}, "mode", "tools")
 	calledTool  = shape(fields{"name": isString, "arguments": isString}, "name", "arguments")
 	textOrParts = either('"', isString, either('[', arrayOf(part, many), wrong("a string or an array of content parts")))
 
@@ -272,7 +274,7 @@ var (
 		"prediction":             shape(fields{"type": isString, "content": textOrParts}, "type", "content"),
 		"response_format":        responseFormat,
 		"tools":                  arrayOf(tool, 1024),
-		"tool_choice":            either('"', oneOf("none", "auto", "required"), either('{', shape(fields{"type": isString, "function": toolName}, "type"), wrong("a string or an object"))),
+		"tool_choice":            either('"', oneOf("none", "auto", "required"), either('{', typed(fields{"function": toolName, "allowed_tools": allowed}), wrong("a string or an object"))),
 		"functions":              arrayOf(shape(fields{"name": isString, "description": isString, "parameters": isObject}, "name"), 1024),
 		"function_call":          either('"', oneOf("none", "auto"), either('{', toolName, wrong("a string or an object"))),
 		"web_search_options":     never1("There is no web search here."),

@@ -15,19 +15,20 @@ import (
 
 // answer is what all choices of one request share.
 type answer struct {
-	s      *Server
-	w      http.ResponseWriter
-	c      *common
-	kind   string // object name
-	id     string
-	at     int64
-	usage  openai.Usage
-	buf    []byte
-	opened bool
+	s         *Server
+	w         http.ResponseWriter
+	c         *common
+	kind      string // object name
+	eventKind string // of a stream's events
+	id        string
+	at        int64
+	usage     openai.Usage
+	buf       []byte
+	opened    bool
 }
 
-func (s *Server) answer(w http.ResponseWriter, c *common, prefix, kind string) *answer {
-	return &answer{s: s, w: w, c: c, kind: kind, id: prefix + rand.Text(), at: time.Now().Unix()}
+func (s *Server) answer(w http.ResponseWriter, c *common, prefix, kind, event string) *answer {
+	return &answer{s: s, w: w, c: c, kind: kind, eventKind: event, id: prefix + rand.Text(), at: time.Now().Unix()}
 }
 
 // head begins an object.
@@ -43,7 +44,7 @@ func (a *answer) event(choice string, usage bool) error {
 		a.w.Header().Set("Content-Type", "text/event-stream")
 		a.w.Header().Set("Cache-Control", "no-store")
 	}
-	b := append(a.head(a.kind+".chunk"), choice...)
+	b := append(a.head(a.eventKind), choice...)
 	b = append(b, ']')
 	switch {
 	case usage || a.c.continuous:
@@ -94,6 +95,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request, o *openai.Object) 
 		f.fail(openai.InvalidRequest("top_logprobs", "top_logprobs needs logprobs: true"))
 	}
 	f.format(&c)
+	f.textOnly()
 	tool := f.tools(&c)
 	if f.err != nil {
 		return f.err
@@ -101,13 +103,13 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request, o *openai.Object) 
 	c.confident = c.grammar == nil && !c.ignoreEnd
 	prompt := s.model.tok.render(msgs)
 	if len(prompt) >= s.model.context {
-		return openai.InvalidRequest("messages", "the conversation has %d tokens, the model's context is %d", len(prompt), s.model.context)
+		return tooLong("messages", "the conversation", len(prompt), s.model.context)
 	}
 	q, err := s.prefill(r.Context(), c.salt, prompt)
 	if err != nil {
 		return err
 	}
-	a := s.answer(w, &c, "chatcmpl-", "chat.completion")
+	a := s.answer(w, &c, "chatcmpl-", "chat.completion", "chat.completion.chunk")
 	a.count(q)
 	var whole []string
 	for i := range c.n {
@@ -143,6 +145,28 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request, o *openai.Object) 
 	b = a.usage.AppendJSON(append(b, `],"usage":`...))
 	writeJSON(w, append(b, '}'))
 	return nil
+}
+
+// textOnly refuses what asks for other answers than text, and calls in the form
+// that tools replaced: ignored, the answer would not be what was asked for.
+func (f *fields) textOnly() {
+	if v, ok := f.get("modalities"); ok {
+		for _, e := range openai.Elements(v) {
+			if s, _ := openai.String(e); s != "text" {
+				f.fail(openai.Unsupported("modalities", "the demo engine answers with text only"))
+			}
+		}
+	}
+	if v, ok := f.get("functions"); ok && string(v) != "[]" {
+		f.fail(openai.Unsupported("functions", "the demo engine knows tools, not functions"))
+	}
+}
+
+// tooLong has the code by which OpenAI's callers know that they have to shorten.
+func tooLong(param, what string, tokens, most int) *openai.Error {
+	e := openai.InvalidRequest(param, "%s has %d tokens, the model's context is %d", what, tokens, most)
+	e.Code = "context_length_exceeded"
+	return e
 }
 
 // format reads response_format.

@@ -112,10 +112,10 @@ func (s *Server) completions(w http.ResponseWriter, r *http.Request, o *openai.O
 	}
 	for _, p := range prompts {
 		if len(p.tokens) >= s.model.context {
-			return openai.InvalidRequest("prompt", "the prompt has %d tokens, the model's context is %d", len(p.tokens), s.model.context)
+			return tooLong("prompt", "the prompt", len(p.tokens), s.model.context)
 		}
 	}
-	a := s.answer(w, &c, "cmpl-", "text_completion")
+	a := s.answer(w, &c, "cmpl-", "text_completion", "text_completion")
 	var whole []string
 	for i, p := range prompts {
 		q, err := s.prefill(r.Context(), c.salt, p.tokens)

@@ -64,6 +64,8 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request, o *openai.Ob
 	f := &fields{o: o}
 	if name := f.string("model"); name == "" {
 		f.fail(openai.Missing("model"))
+	} else if name == Model {
+		f.fail(openai.Unsupported("model", "%s makes no embeddings; %s does", Model, EmbedModel))
 	} else if name != EmbedModel {
 		f.fail(openai.ModelNotFound(name))
 	}

@@ -120,6 +120,8 @@ func (s *Server) common(f *fields) common {
 	name := f.string("model")
 	if _, ok := f.get("model"); !ok {
 		f.fail(openai.Missing("model"))
+	} else if name == EmbedModel {
+		f.fail(openai.Unsupported("model", "%s makes embeddings only", EmbedModel))
 	} else if name != Model && name != FullName() {
 		f.fail(openai.ModelNotFound(name))
 	}

@@ -34,6 +34,7 @@ func (s *session) doAs(ctx context.Context, mode api.Seal, call *api.Call, query
 		return a, retry, err
 	}
 	until := time.Now().Add(patience)
+	failures := 0
 	for repaired, tries := false, 0; ; tries++ {
 		x, message, err := s.seal(ctx, call, query, maxCoefficient, deadline, patience)
 		var not *notSealedError
@@ -75,11 +76,18 @@ func (s *session) doAs(ctx context.Context, mode api.Seal, call *api.Call, query
 		var gone *candidatesGoneError
 		if errors.As(err, &gone) {
 			// No worker accepted, so a new envelope may go to others.
-			if tries >= maxSealTries || !time.Now().Before(until) || ctx.Err() != nil {
+			pause := min(setAgain, time.Duration(tries*tries)*10*time.Millisecond)
+			if gone.failed {
+				// It may be this very request that engines fail at, each time at
+				// its full cost, which nobody pays.
+				failures++
+				pause = failPause << (2 * failures)
+			}
+			if tries >= maxSealTries || failures >= maxFailures || !time.Now().Add(pause).Before(until) || ctx.Err() != nil {
 				return nil, retry, gone.err
 			}
 			select {
-			case <-time.After(min(setAgain, time.Duration(tries*tries)*10*time.Millisecond)):
+			case <-time.After(pause):
 			case <-ctx.Done():
 			}
 			_ = s.directory.refresh(ctx)
@@ -98,13 +106,23 @@ type unknownSessionError struct{}
 func (*unknownSessionError) Error() string { return "unknown session" }
 
 // candidatesGoneError says that none of the workers a request was sealed to was
-// there to take it.
-type candidatesGoneError struct{ err *openai.Error }
+// there to take it, or that those who were failed at it, as they say.
+type candidatesGoneError struct {
+	err    *openai.Error
+	failed bool
+}
 
 func (e *candidatesGoneError) Error() string { return e.err.Error() }
 
 // maxSealTries bounds the envelopes that are made of one call at one proxy.
 const maxSealTries = 64
+
+// maxFailures bounds how often one call may fail at the workers behind one
+// proxy; failPause is a quarter of the time after the first.
+const (
+	maxFailures = 4
+	failPause   = 25 * time.Millisecond
+)
 
 // do runs a call at this session and returns when the head of the answer is
 // there. retry says that nothing was begun and another session may do better.
@@ -167,7 +185,8 @@ func (s *session) do(ctx context.Context, call *api.Call, query []byte, x *seali
 				return nil, true, &unknownSessionError{}
 			}
 			if part.Err.Code == wire.CodeNoCandidate || part.Err.Code == wire.CodeFailure {
-				return nil, true, &candidatesGoneError{openaiError(part.Err, call.Model)}
+				failed := part.Err.Code == wire.CodeFailure && strings.HasPrefix(part.Err.Text, "worker: ")
+				return nil, true, &candidatesGoneError{openaiError(part.Err, call.Model), failed}
 			}
 			x.refused(s.c)
 			// No credit was given: a new envelope may go elsewhere.

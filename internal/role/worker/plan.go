@@ -120,8 +120,27 @@ func (p *plan) limit(body *openai.Object) *wire.Error {
 		limit = defaultMaxTokens
 		body.SetInt("max_tokens", limit)
 	}
-	p.maxCompletion = limit * choices
+	p.maxCompletion = min(limit*choices, mostTokens)
+	if raw, ok := body.Get("prompt"); ok {
+		p.maxCompletion = min(p.maxCompletion*prompts(raw), mostTokens)
+	}
 	return nil
+}
+
+// mostTokens is beyond what anybody can pay for, and can be multiplied.
+const mostTokens = 1 << 36
+
+// prompts counts the prompts of a text completion: a text, texts, the tokens of
+// one or the tokens of several.
+func prompts(raw json.RawMessage) int64 {
+	n := int64(0)
+	for _, e := range openai.Elements(raw) {
+		if e[0] != '"' && e[0] != '[' {
+			return 1
+		}
+		n++
+	}
+	return max(n, 1)
 }
 
 // forceUsage asks the engine to report usage in streams.
