@@ -123,7 +123,7 @@ func TestReceiptFileForged(t *testing.T) {
 	} {
 		n := 0
 		for i, b := range part.of(opened(t)) {
-			for j := 0; j < len(b); j += max(1, len(b)/9) {
+			for j := 0; j < len(b); j += max(1, len(b)/4) {
 				f := opened(t)
 				part.of(f)[i][j] ^= 1
 				// Proofs hold fields that say nothing (a server's request number): there
@@ -165,13 +165,12 @@ func (f *ReceiptFile) digest(t *testing.T, b []byte) string {
 func TestReceiptFileFlips(t *testing.T) {
 	t.Parallel()
 	good := exported(t)
-	for i := 0; i < len(good); i += 1 + len(good)/300 {
-		for _, bit := range []byte{1, 0x20} {
-			b := bytes.Clone(good)
-			b[i] ^= bit
-			if card, err := VerifyReceipt(b, nil); err == nil && card.Failed() == nil {
-				t.Errorf("byte %d, %q in place of %q: nobody noticed", i, b[i], good[i])
-			}
+	for n := range 150 {
+		i := n * len(good) / 150
+		b := bytes.Clone(good)
+		b[i] ^= []byte{1, 0x20}[n%2]
+		if card, err := VerifyReceipt(b, nil); err == nil && card.Failed() == nil {
+			t.Errorf("byte %d, %q in place of %q: nobody noticed", i, b[i], good[i])
 		}
 	}
 	for name, b := range map[string][]byte{"cut": good[:len(good)-9], "more": append(bytes.Clone(good), ' '), "compact": func() []byte {
