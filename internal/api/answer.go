@@ -54,6 +54,9 @@ func (a inlet) serve(g *Gateway, x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if rq.same != nil {
+		body = rq.same
+	}
 	return g.once(x, rq, body, func(ctx context.Context) error { return g.run(ctx, x, rq) })
 }
 

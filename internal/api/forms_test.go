@@ -329,6 +329,25 @@ func TestTranscriptions(t *testing.T) {
 	}
 }
 
+// TestFormAgain: a form that is sent again has another boundary, and is the same
+// call all the same.
+func TestFormAgain(t *testing.T) {
+	b := &wordBackend{}
+	g := newGateway(t, b, nil)
+	b.answer = b.says("application/json", `{"text":"hello"}`)
+	post := func(said string) *httptest.ResponseRecorder {
+		body, contentType := makeForm("model", "words", "file", said)
+		return ask(g, "POST", pathTranscriptions, body, "Content-Type", contentType, "Idempotency-Key", "k")
+	}
+	first := post("RIFF")
+	if w := post("RIFF"); w.Code != 200 || w.Header().Get("Idempotent-Replayed") != "true" || w.Body.String() != first.Body.String() {
+		t.Errorf("again: %d %s", w.Code, w.Body)
+	}
+	if w := post("RAFF"); w.Code != 409 {
+		t.Errorf("another file: %d %s", w.Code, w.Body)
+	}
+}
+
 // TestTranscriptionStreams: whatever form an engine streams in, the caller gets
 // the OpenAI events, and an answer that was cut has no end.
 func TestTranscriptionStreams(t *testing.T) {

@@ -28,6 +28,9 @@ type request struct {
 	usage, running bool
 	// form tells the answer; nil = the engine's answer as it comes.
 	form form
+	// same is what two calls that are the same have in common, where that is not
+	// the body: a form has another boundary each time.
+	same []byte
 	// meter counts what the call costs.
 	meter *meter
 	// promise is what the answer's content must fit; nil = nothing.

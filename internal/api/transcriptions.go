@@ -2,6 +2,8 @@ package api
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,7 +76,7 @@ func (g *Gateway) parseTranscription(x *exchange, body []byte) (*request, error)
 	if fail != nil {
 		return nil, fail
 	}
-	rq := &request{Call: Call{Path: pathTranscriptions}}
+	rq := &request{Call: Call{Path: pathTranscriptions}, same: sameForm(parts)}
 	chosen, limit, asked := &openai.Object{}, int64(transcriptTokens), ""
 	limit = min(limit, int64(g.cfg.MaxTokens))
 	var kept []formPart
@@ -160,6 +162,18 @@ func (g *Gateway) parseTranscription(x *exchange, body []byte) (*request, error)
 	}
 	rq.Body, rq.ContentType = writeForm(kept)
 	return rq, nil
+}
+
+// sameForm is a digest of a form without its boundary.
+func sameForm(parts []formPart) []byte {
+	h := sha256.New()
+	for _, p := range parts {
+		for _, b := range [][]byte{[]byte(p.name), []byte(p.file), []byte(p.media), p.data} {
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
+			h.Write(b)
+		}
+	}
+	return h.Sum(nil)
 }
 
 // readForm reads a form within its bounds.
