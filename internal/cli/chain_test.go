@@ -97,6 +97,7 @@ func startChain(t *testing.T) *devnet.Chain {
 
 // TestWalletCommands makes a wallet, fills it, and spends from it.
 func TestWalletCommands(t *testing.T) {
+	t.Parallel()
 	chain := startChain(t)
 	x := terminalOf{t, t.TempDir()}
 	key := filepath.Join(t.TempDir(), "wallet.key")

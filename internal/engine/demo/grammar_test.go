@@ -93,6 +93,7 @@ func TestIntegerBounds(t *testing.T) {
 // TestConstrained lets random and trained choices run under grammars: whatever
 // the model wants, the answer fits.
 func TestConstrained(t *testing.T) {
+	t.Parallel()
 	s := server(t, Config{})
 	schema := `{"type":"object","properties":{"label":{"enum":["spam","work","private","urgent"]},"score":{"type":"integer","minimum":0,"maximum":100},"tags":{"type":"array","items":{"type":"string","maxLength":12},"maxItems":3},"sure":{"type":"boolean"}},"required":["label","score","tags","sure"],"additionalProperties":false}`
 	g := compile(t, schema)
@@ -110,6 +111,7 @@ func TestConstrained(t *testing.T) {
 }
 
 func TestForcedTools(t *testing.T) {
+	t.Parallel()
 	s := server(t, Config{})
 	tools := `,"tools":[{"type":"function","function":{"name":"set_alarm","parameters":{"type":"object","properties":{"hour":{"type":"integer","minimum":0,"maximum":23},"note":{"type":"string","maxLength":20}},"required":["hour","note"],"additionalProperties":false}}},{"type":"function","function":{"name":"stop"}}]`
 	fits := func(name, args string) {

@@ -19,6 +19,7 @@ type madeCall struct{ ID, Name, Arguments string }
 // TestToolCalls: forced calls, one or several, whole and streamed, have the same
 // names and the same valid arguments, each under its own index and id.
 func TestToolCalls(t *testing.T) {
+	t.Parallel()
 	s := server(t, Config{})
 	for _, c := range []struct {
 		more string
@@ -79,6 +80,7 @@ func TestToolCalls(t *testing.T) {
 // TestToolCallsCut: what the limit leaves of calls is told, and never a call
 // without a name.
 func TestToolCallsCut(t *testing.T) {
+	t.Parallel()
 	s := server(t, Config{})
 	most := 0
 	for _, limit := range []int{1, 6, 12, 24, 40, 60, 90, 400} {
