@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
@@ -219,6 +220,30 @@ func TestWorkerThatLies(t *testing.T) {
 			mended.Store(true)
 			if r := n.ask(t.Context(), true, 20, 0); !r.done {
 				t.Errorf("after the fault: %+v", r)
+			}
+		})
+	}
+}
+
+// TestPoison: a request that engines fail at is tried a few times, sealed or
+// not, and not for as long as its caller waits.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []api.Seal{api.SealRequire, api.SealOff} {
+		t.Run(string(mode), func(t *testing.T) {
+			n := startNet(t, sealedAs(mode))
+			e := &enginetest.StandIn{Fault: func() enginetest.Fault { return enginetest.Lie }}
+			n.startWorker(1, e)
+			n.waitWorkers(1)
+			before := e.Requests.Load()
+			if r := n.ask(t.Context(), false, 20, 0); r.err == "" {
+				t.Errorf("%+v", r)
+			}
+			if tries := e.Requests.Load() - before; tries < 1 || tries > 4 {
+				t.Errorf("the engine was asked %d times", tries)
+			}
+			if used := n.used(); used != 0 {
+				t.Errorf("charged %d tokens", used)
 			}
 		})
 	}
