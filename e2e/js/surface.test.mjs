@@ -88,6 +88,26 @@ test("messages: tools, limit, errors", async () => {
   await assert.rejects(anthropic.messages.stream({ model, max_tokens: 100, messages: [{ role: "user", content: "break after two" }] }).finalMessage(), (e) => e instanceof Anthropic.APIError || /error/i.test(e.message));
 });
 
+test("two tools at one time, whole and streamed, in all three forms", async () => {
+  const named = ["say", "sing"];
+  const chatTools = named.map((name) => ({ type: "function", function: { name, parameters: { type: "object" } } }));
+  const want = (await direct({ tools: chatTools })).choices[0].message.tool_calls.map((c) => [c.function.name, c.function.arguments]);
+  assert.deepEqual(want.map((c) => c[0]), named);
+  const told = (c) => c.choices[0].message.tool_calls.map((t) => [t.function.name, t.function.arguments]);
+  const ask = { model, messages, tools: chatTools, parallel_tool_calls: true };
+  assert.deepEqual(told(await gateway.chat.completions.create(ask)), want);
+  assert.deepEqual(told(await gateway.chat.completions.stream(ask).finalChatCompletion()), want);
+  const respond = { model, input: prompt, tools: named.map((name) => ({ type: "function", name, parameters: { type: "object" }, strict: false })) };
+  const items = (r) => r.output.filter((x) => x.type === "function_call").map((x) => [x.name, x.arguments]);
+  assert.deepEqual(items(await gateway.responses.create(respond)), want);
+  assert.deepEqual(items(await gateway.responses.stream(respond).finalResponse()), want);
+  const message = { model, max_tokens: 200, messages, tools: named.map((name) => ({ name, input_schema: { type: "object" } })) };
+  const uses = (m) => m.content.filter((x) => x.type === "tool_use").map((x) => [x.name, x.input]);
+  const parsed = want.map(([name, args]) => [name, JSON.parse(args)]);
+  assert.deepEqual(uses(await anthropic.messages.create(message)), parsed);
+  assert.deepEqual(uses(await anthropic.messages.stream(message).finalMessage()), parsed);
+});
+
 test("leaving a stream of messages stops the engine", async () => {
   const stream = await anthropic.messages.create({ model, max_tokens: 100, messages: [{ role: "user", content: "stall here" }], stream: true });
   for await (const event of stream) {

@@ -302,9 +302,9 @@ func (a answerForm) piece(i int, word string, first bool) string {
 	case !a.chat:
 		return fmt.Sprintf(`{"index":%d,"text":%s,"logprobs":null,"finish_reason":null}`, i, quote(word))
 	case a.tool != "" && first:
-		return fmt.Sprintf(`{"index":%d,"delta":{"role":"assistant","tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":%q,"arguments":%s}}]},"finish_reason":null}`, i, a.tool, quote(word))
+		return fmt.Sprintf(`{"index":%d,"delta":{"role":"assistant","tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":%q,"arguments":%s}}]},"finish_reason":null}`, i, a.tool, quote(`{"text":"`+inside(word)))
 	case a.tool != "":
-		return fmt.Sprintf(`{"index":%d,"delta":{"tool_calls":[{"index":0,"function":{"arguments":%s}}]},"finish_reason":null}`, i, quote(word))
+		return fmt.Sprintf(`{"index":%d,"delta":{"tool_calls":[{"index":0,"function":{"arguments":%s}}]},"finish_reason":null}`, i, quote(inside(word)))
 	case first:
 		return fmt.Sprintf(`{"index":%d,"delta":{"role":"assistant","content":%s},"finish_reason":null}`, i, quote(word))
 	}
@@ -315,12 +315,13 @@ func (a answerForm) last(i int) string {
 	switch {
 	case !a.chat:
 		return fmt.Sprintf(`{"index":%d,"text":"","logprobs":null,"finish_reason":%q}`, i, a.finish)
-	case len(a.more) > 0:
-		return fmt.Sprintf(`{"index":%d,"delta":{"tool_calls":[%s]},"finish_reason":"tool_calls"}`, i, a.calls(true)[1:])
 	case a.tool != "":
-		return fmt.Sprintf(`{"index":%d,"delta":{},"finish_reason":"tool_calls"}`, i)
+		return fmt.Sprintf(`{"index":%d,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"}"}}%s]},"finish_reason":"tool_calls"}`, i, a.calls(true))
 	}
 	return fmt.Sprintf(`{"index":%d,"delta":{},"finish_reason":%q}`, i, a.finish)
 }
+
+// inside is a part of a text in JSON.
+func inside(s string) string { q := quote(s); return q[1 : len(q)-1] }
 
 func quote(s string) string { b, _ := json.Marshal(s); return string(b) }
