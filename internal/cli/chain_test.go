@@ -99,14 +99,14 @@ func startChain(t *testing.T) *devnet.Chain {
 func TestWalletCommands(t *testing.T) {
 	t.Parallel()
 	chain := startChain(t)
-	x := terminalOf{t, t.TempDir()}
 	key := filepath.Join(t.TempDir(), "wallet.key")
 	config := chain.GlobalConfigPath()
-	var all []outcome
 
 	for _, kind := range []string{"v5r1", "v4r2", "node"} {
 		t.Run(kind, func(t *testing.T) {
-			x := terminalOf{t, x.dir}
+			t.Parallel()
+			var all []outcome
+			x := terminalOf{t, t.TempDir()}
 			key := key + kind
 			args := []string{"--key", key, "--kind", kind, "--ton-config", config}
 			if kind == "node" {
