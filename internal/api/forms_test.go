@@ -309,6 +309,7 @@ func TestTranscriptions(t *testing.T) {
 		{"srt", "verbose_json", verbose, "1\n00:00:00,000 --> 00:00:01,235\nHello.\n\n2\n01:00:00,000 --> 01:01:01,500\nA -> <B>\n\n", 200},
 		{"vtt", "verbose_json", verbose, "WEBVTT\n\n00:00:00.000 --> 00:00:01.235\nHello.\n\n01:00:00.000 --> 01:01:01.500\nA -&gt; &lt;B&gt;\n\n", 200},
 		{"vtt", "verbose_json", `{"text":" ","segments":[]}`, "WEBVTT\n\n", 200},
+		{"srt", "verbose_json", `{"text":"b","segments":[{"start":0,"end":1,"text":" "},{"start":1,"end":2,"text":"b"}]}`, "1\n00:00:01,000 --> 00:00:02,000\nb\n\n", 200},
 		{"srt", "verbose_json", `{"text":"hello"}`, openai.CodeUpstream, 502},
 		{"srt", "verbose_json", `{"text":"hello","segments":[{"start":2,"end":1,"text":"x"}]}`, openai.CodeUpstream, 502},
 		{"srt", "verbose_json", `{"text":"hello","segments":[{"start":0,"end":1e300,"text":"x"}]}`, openai.CodeUpstream, 502},
@@ -699,6 +700,49 @@ func FuzzOtherForms(f *testing.F) {
 		}
 		if w.Code == 200 && (!json.Valid(w.Body.Bytes()) || !json.Valid(b.call().Body)) {
 			t.Errorf("%s becomes %s, answered %s", body, b.call().Body, w.Body)
+		}
+	})
+}
+
+// FuzzTranscript: whatever an engine says of a file, whole or streamed, the
+// caller gets an answer or an error in the form that was asked for, and a stream
+// that ends well ends with one event that holds all of the text.
+func FuzzTranscript(f *testing.F) {
+	f.Add(`{"text":"a","segments":[{"start":0,"end":1.5,"text":"a"}],"usage":{"prompt_tokens":1}}`, "srt")
+	f.Add(`{"text":"a","segments":[{"start":1,"end":3,"text":"<a> --> b"}]}`, "vtt")
+	f.Add(`{"text":"a","segments":[{"text":""},{"text":"a"}]}`, "srt")
+	f.Add("data: {\"type\":\"transcript.text.delta\",\"delta\":\"a\"}\n\ndata: {\"type\":\"transcript.text.done\",\"text\":\"a\"}\n\n", "stream")
+	f.Add("data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n", "stream")
+	b := &wordBackend{}
+	g := newGateway(f, b, nil)
+	f.Fuzz(func(t *testing.T, says, format string) {
+		media, field := "application/json", "response_format"
+		if format == "stream" {
+			media, field, format = "text/event-stream", "stream", "true"
+		}
+		b.answer = b.says(media, says)
+		w := askForm(g, "model", "words", "file", "x", field, format)
+		switch {
+		case w.Code >= 400:
+			if message, _, _ := errorOf(t, w.Body.Bytes()); w.Code == 500 || message == "" {
+				t.Fatalf("%q: %d %s", says, w.Code, w.Body)
+			}
+		case field == "stream":
+			ev := events(t, w.Body.Bytes())
+			if ev[len(ev)-1] != "[DONE]" {
+				if message, _, _ := errorOf(t, []byte(ev[len(ev)-1])); message == "" {
+					t.Fatalf("%q ends with %q", says, ev)
+				}
+				return
+			}
+			var last struct{ Type string }
+			if len(ev) < 2 || json.Unmarshal([]byte(ev[len(ev)-2]), &last) != nil || last.Type != "transcript.text.done" {
+				t.Fatalf("%q ends with %q", says, ev)
+			}
+		case format == "srt", format == "vtt":
+			if strings.Contains(w.Body.String(), "\n\n\n") || strings.Count(w.Body.String(), "-->") != strings.Count(w.Body.String(), " --> ") {
+				t.Fatalf("%q becomes %q", says, w.Body)
+			}
 		}
 	})
 }

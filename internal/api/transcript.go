@@ -105,15 +105,20 @@ func subtitles(format string, answer []byte) ([]byte, *openai.Error) {
 	if format == "vtt" {
 		b, comma = append(b, "WEBVTT\n\n"...), '.'
 	}
-	for i, s := range v.Segments {
+	n := 0
+	for _, s := range v.Segments {
 		if !(s.Start >= 0 && s.Start <= s.End && s.End <= maxSeconds) {
 			return nil, openai.Upstream("A segment of the worker's answer has impossible times.")
 		}
-		if format == "srt" {
-			b = fmt.Appendf(b, "%d\n", i+1)
+		text := cueText(format, s.Text)
+		if text == "" {
+			continue // an empty line would end it before its time
+		}
+		if n++; format == "srt" {
+			b = fmt.Appendf(b, "%d\n", n)
 		}
 		b = append(appendClock(b, s.Start, comma), " --> "...)
-		b = append(append(appendClock(b, s.End, comma), '\n'), cueText(format, s.Text)...)
+		b = append(append(appendClock(b, s.End, comma), '\n'), text...)
 		b = append(b, "\n\n"...)
 	}
 	return b, nil
