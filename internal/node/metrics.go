@@ -209,6 +209,9 @@ func serveStats(title string, simulated bool, stats func() any) http.HandlerFunc
 			Lists     []statsList
 		}{Title: title, Simulated: simulated}
 		for _, name := range slices.Sorted(maps.Keys(all)) {
+			if name == "stats" {
+				continue // the same again, for programs
+			}
 			var rows []map[string]json.RawMessage
 			if json.Unmarshal(all[name], &rows) != nil || rows == nil {
 				page.Values = append(page.Values, [2]string{name, plainJSON(all[name])})
