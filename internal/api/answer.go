@@ -69,7 +69,7 @@ func (g *Gateway) run(ctx context.Context, x *exchange, rq *request) error {
 	defer leave()
 	rq.meter = &meter{g: g, key: x.key, rq: rq}
 	rq.Hold = rq.meter.hold
-	ctx, cancel := context.WithTimeoutCause(ctx, rq.Timeout, openai.Timeout("The call did not end within %v.", rq.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, rq.Timeout, overdue(rq.Timeout))
 	defer cancel()
 	answer, err := g.cfg.Backend.Do(ctx, &rq.Call)
 	if err != nil && rq.Reference != nil && rq.prompted != nil && errors.Is(err, rq.Reference) {
@@ -91,6 +91,25 @@ func (g *Gateway) run(ctx context.Context, x *exchange, rq *request) error {
 		return g.stream(ctx, x, rq, answer)
 	}
 	return g.whole(ctx, x, rq, answer)
+}
+
+// overdue is the openai.Timeout of a call that did not end in time, made only
+// if it is needed.
+type overdue time.Duration
+
+func (d overdue) Error() string { return d.timeout().Error() }
+
+// As serves errors.As.
+func (d overdue) As(target any) bool {
+	e, ok := target.(**openai.Error)
+	if ok {
+		*e = d.timeout()
+	}
+	return ok
+}
+
+func (d overdue) timeout() *openai.Error {
+	return openai.Timeout("The call did not end within %v.", time.Duration(d))
 }
 
 // refusal tells a name that nobody knows from a model whose workers are busy or

@@ -108,8 +108,8 @@ func (g *Gateway) buildRequest(path string, header http.Header, o *openai.Object
 	if fail := known.check("", o, "model", content); fail != nil {
 		return nil, fail
 	}
-	for name := range known {
-		if v, ok := o.Get(name); ok && kind(v) == 'n' {
+	for name, v := range o.All {
+		if _, ok := known[name]; ok && kind(v) == 'n' {
 			o.Delete(name)
 		}
 	}

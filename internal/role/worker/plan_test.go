@@ -217,8 +217,8 @@ func TestCacheSalt(t *testing.T) {
 			t.Errorf("the caller's own salt goes on: %s", p.request.Body)
 		}
 		for _, proxy := range []byte{1, 2} {
-			salt := w.salt(cocoon.Address{Hash: [32]byte{proxy}}, p.caller)
-			if again := w.salt(cocoon.Address{Hash: [32]byte{proxy}}, p.caller); len(salt) != 32 || again != salt {
+			salt := w.salt(cocoon.Address{Hash: [32]byte{proxy}}.String(), p.caller)
+			if again := w.salt(cocoon.Address{Hash: [32]byte{proxy}}.String(), p.caller); len(salt) != 32 || again != salt {
 				t.Errorf("salt %q, then %q", salt, again)
 			}
 			if other := seen[salt]; other != "" {

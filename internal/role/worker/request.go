@@ -8,10 +8,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -101,8 +101,8 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 	// The answer must reach the proxy before its own limit (spec
 	// network-protocol 5.8).
 	limit := time.Duration(0.95 * min(seconds, maxSeconds) * float64(time.Second))
-	ctx, stop := context.WithTimeoutCause(context.Background(), limit, errTimeout)
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	timer := time.AfterFunc(limit, func() { cancel(errTimeout) })
 	r := &request{s: s, id: id, cancel: cancel, done: make(chan struct{}), start: time.Now()}
 	if envelope.IsMessage(query) {
 		r.window = mux.NewClosedWindow()
@@ -115,7 +115,7 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 	if _, twice := s.requests[id]; twice {
 		s.mu.Unlock()
 		w.active.Add(-1)
-		stop()
+		timer.Stop()
 		refuse(wire.Errorf(wire.CodeProtocolViolation, "worker: request id in use"))
 		return
 	}
@@ -125,8 +125,9 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 	w.running.Add(1)
 	w.pressure()
 	go func() {
+		growStack(0)
 		defer w.running.Add(-1)
-		defer stop()
+		defer timer.Stop()
 		defer cancel(nil)
 		err := r.serve(ctx, query)
 		// The place is free before the proxy hears that it is.
@@ -138,6 +139,15 @@ func (s *session) start(id cocoon.RequestID, query []byte, coefficient int64, se
 		s.mu.Unlock()
 		close(r.done)
 	}()
+}
+
+// growStack makes room on the goroutine's stack for what a request needs, while
+// there is next to nothing on it to be moved.
+//
+//go:noinline
+func growStack(i int) byte {
+	var room [4 << 10]byte
+	return room[i]
 }
 
 // serve carries the request out up to its last part: as it is, or once it was
@@ -174,7 +184,7 @@ func (r *request) run(ctx context.Context, p *plan) error {
 	r.meter.plan = p
 	p.request.Salt = r.salt
 	if r.salt == "" {
-		p.request.Salt = r.s.w.salt(r.s.proxyContract, p.caller)
+		p.request.Salt = r.s.w.salt(r.s.proxyName, p.caller)
 	}
 	resp, err := r.s.w.cfg.Engine.Do(ctx, &p.request)
 	if err != nil {
@@ -185,8 +195,8 @@ func (r *request) run(ctx context.Context, p *plan) error {
 	r.received = time.Now()
 	header := http.Header{
 		"Content-Type":          {contentType},
-		"X-Cocoon-Worker-Start": {fmt.Sprintf("%.6f", role.Seconds(r.start))},
-		"X-Cocoon-Worker-End":   {fmt.Sprintf("%.6f", role.Seconds(r.received))},
+		"X-Cocoon-Worker-Start": {strconv.FormatFloat(role.Seconds(r.start), 'f', 6, 64)},
+		"X-Cocoon-Worker-End":   {strconv.FormatFloat(role.Seconds(r.received), 'f', 6, 64)},
 	}
 	if v := resp.Header.Get("Retry-After"); v != "" {
 		header.Set("Retry-After", v)
@@ -484,9 +494,10 @@ func engineError(ctx context.Context, err error) error {
 
 // salt divides the engine's prefix cache by caller, as far as callers are known
 // here: by proxy, and by what the request says of who asks.
-func (w *Worker) salt(proxy cocoon.Address, caller []byte) string {
+func (w *Worker) salt(proxy string, caller []byte) string {
 	h := hmac.New(sha256.New, w.saltKey[:])
-	fmt.Fprintf(h, "%s\x00", proxy)
+	io.WriteString(h, proxy)
+	h.Write([]byte{0})
 	h.Write(caller)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

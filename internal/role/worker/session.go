@@ -35,6 +35,7 @@ type session struct {
 	proxyKey      [32]byte
 	payments      role.PaymentReader
 	proxyContract cocoon.Address
+	proxyName     string         // the same, as text
 	contract      cocoon.Address // our worker contract
 	version       int32
 
@@ -159,7 +160,7 @@ func (s *session) handshake(ctx context.Context) error {
 			return err
 		}
 	}
-	s.proxyKey, s.proxyContract, s.version = id.Key, id.Contract, id.Version
+	s.proxyKey, s.proxyContract, s.proxyName, s.version = id.Key, id.Contract, id.Contract.String(), id.Version
 	if s.version < role.WorkerMinVersion || s.version > role.WorkerMaxVersion {
 		return fmt.Errorf("the proxy chose protocol version %d, which was not offered", s.version)
 	}
