@@ -111,7 +111,7 @@ func TestRoundTrip(t *testing.T) {
 			if err != nil || (len(s.Box)-16)%512 != 0 || s.Final != (f.End != nil) {
 				t.Fatalf("frame %d: %v, a box of %d bytes", j, err, len(s.Box))
 			}
-			got, rec, err := r.Open(box)
+			got, rec, err := r.Open(slices.Clone(box))
 			if err != nil || !bytes.Equal(got.Head, f.Head) || !bytes.Equal(got.Body, f.Body) || !bytes.Equal(rec, receipt) {
 				t.Fatalf("frame %d: %+v, %v", j, got, err)
 			}
@@ -209,7 +209,7 @@ func TestRequestAttacks(t *testing.T) {
 			// The client itself is the attacker: it knows the session's key.
 			return change(t, w.msg, func(e *schema.CocoonEnvelope) {
 				h, _ := ParseEnvelope(schema.Marshal(e))
-				aead, _ := wrapKey(h.headerHash, w.sa.kek, w.sa.Worker.Statement)
+				aead, _ := wrapKey(h.headerHash(), w.sa.kek, w.sa.Worker.Statement)
 				e.Wraps[0].Key = aead.Seal(nil, zeroNonce[:], bytes.Repeat([]byte{9}, 32), nil)
 			}), w.a.lane, 0
 		}, ErrCommitment},
@@ -308,19 +308,20 @@ func TestRequestAttacks(t *testing.T) {
 		{"padding that is not zero", func(t *testing.T, w *world) ([]byte, *Lane, time.Duration) {
 			return change(t, w.msg, func(e *schema.CocoonEnvelope) {
 				// Again the client: it knows the key.
-				aead, _ := wrapKey(mustEnvelope(t, e).headerHash, w.sa.kek, w.sa.Worker.Statement)
+				aead, _ := wrapKey(mustEnvelope(t, e).headerHash(), w.sa.kek, w.sa.Worker.Statement)
 				key, err := aead.Open(nil, zeroNonce[:], e.Wraps[0].Key, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				content, _ := gcm(key)
 				env := mustEnvelope(t, e)
-				plain, err := content.Open(nil, zeroNonce[:], e.Ciphertext, env.aad[:])
+				aad := env.aad()
+				plain, err := content.Open(nil, zeroNonce[:], e.Ciphertext, aad[:])
 				if err != nil {
 					t.Fatal(err)
 				}
 				plain[len(plain)-1] = 1
-				e.Ciphertext = content.Seal(nil, zeroNonce[:], plain, env.aad[:])
+				e.Ciphertext = content.Seal(nil, zeroNonce[:], plain, aad[:])
 			}), w.a.lane, 0
 		}, ErrFormat},
 		{"second encoding", func(t *testing.T, w *world) ([]byte, *Lane, time.Duration) {
@@ -413,7 +414,7 @@ func TestAnswerAttacks(t *testing.T) {
 			return err
 		}
 		for _, b := range boxes {
-			if _, _, err := r.Open(b); err != nil {
+			if _, _, err := r.Open(slices.Clone(b)); err != nil {
 				return err
 			}
 		}

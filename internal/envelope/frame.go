@@ -8,6 +8,7 @@ import (
 
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
+	"github.com/cocoon-network/cocoon/internal/wire/tl"
 )
 
 // MaxBody is how much of an answer one frame carries at most: with the largest
@@ -49,12 +50,13 @@ func (f *frames) nonce() (n [12]byte) {
 
 // frameData is the additional data of a frame.
 func frameData(final bool) []byte {
-	b := append(make([]byte, 0, len(wire.LabelFrame)+1), wire.LabelFrame...)
 	if final {
-		return append(b, 1)
+		return lastFrame
 	}
-	return append(b, 0)
+	return someFrame
 }
+
+var someFrame, lastFrame = []byte(wire.LabelFrame + "\x00"), []byte(wire.LabelFrame + "\x01")
 
 // Writer makes the frames of an answer, at the worker.
 type Writer struct{ frames }
@@ -71,7 +73,7 @@ func (w *Writer) Seal(f Frame, receipt []byte) ([]byte, error) {
 	case !final && len(receipt) > 0:
 		return nil, errors.New("sealed answer: a receipt before the end")
 	}
-	o := &schema.CocoonAnswerFrame{Head: f.Head, Body: f.Body}
+	o := schema.CocoonAnswerFrame{Head: f.Head, Body: f.Body}
 	if f.Head != nil {
 		o.Flags |= 1
 	}
@@ -83,14 +85,29 @@ func (w *Writer) Seal(f Frame, receipt []byte) ([]byte, error) {
 		o.Flags |= 4
 		o.End = *f.End
 	}
+	// cocoon.sealFrame is built around the box, which is encrypted where it
+	// stands: nothing is copied.
+	const head = 4 + 4 // constructor, final
 	size := multiple(w.bucket)
-	plain := pad(schema.Append(make([]byte, 4, size(4+schema.Size(o))+16), o), size)
+	room := size(4+4+o.SizeTL()) + w.aead.Overhead()
+	b := make([]byte, 0, head+tl.BytesSize(room)+tl.BytesSize(len(receipt)))
+	b = tl.AppendBytesPrefix(tl.AppendBool(tl.AppendUint32(b, sealFrameID), final), room)
+	at := len(b)
+	plain := tl.AppendUint32(b[at:at+4:at+room], answerFrameID) // after room for the length
+	plain = pad(o.AppendTL(plain), size)
 	nonce := w.nonce()
 	w.count++
 	w.over = final
-	box := w.aead.Seal(plain[:0], nonce[:], plain, frameData(final))
-	return schema.Marshal(&schema.CocoonSealFrame{Final: final, Box: box, Receipt: receipt}), nil
+	w.aead.Seal(plain[:0], nonce[:], plain, frameData(final))
+	b = tl.AppendPadding(b[:at+room], room)
+	return tl.AppendBytes(b, receipt), nil
 }
+
+// Constructors that stand where no object is encoded as a whole.
+var (
+	sealFrameID   = (*schema.CocoonSealFrame)(nil).TLID()
+	answerFrameID = (*schema.CocoonAnswerFrame)(nil).TLID()
+)
 
 // Reader opens the frames of an answer, at the client. Errors are final.
 type Reader struct {
@@ -104,8 +121,9 @@ type Reader struct {
 	err error
 }
 
-// Open opens the next frame. receipt is what stood in clear beside the last
-// one; whoever gets it checks it against Frame.End.
+// Open opens the next frame, in b, which is the frame's from then on. receipt
+// is what stood in clear beside the last one; whoever gets it checks it against
+// Frame.End.
 func (r *Reader) Open(b []byte) (f Frame, receipt []byte, err error) {
 	if r.err != nil {
 		return Frame{}, nil, r.err
@@ -123,7 +141,7 @@ func (r *Reader) open(b []byte) (f Frame, receipt []byte, err error) {
 		return f, nil, err
 	}
 	nonce := r.nonce()
-	plain, err := r.aead.Open(nil, nonce[:], w.Box, frameData(w.Final))
+	plain, err := r.aead.Open(w.Box[:0], nonce[:], w.Box, frameData(w.Final))
 	if err != nil {
 		return f, nil, ErrFrame
 	}
@@ -133,9 +151,15 @@ func (r *Reader) open(b []byte) (f Frame, receipt []byte, err error) {
 	if err != nil {
 		return f, nil, err
 	}
-	o, err := decode[schema.CocoonAnswerFrame](inner)
-	if err != nil {
-		return f, nil, err
+	// As decode does it, without an allocation for each frame.
+	var o schema.CocoonAnswerFrame
+	d := tl.NewCanonicalReader(inner)
+	if d.ID() != answerFrameID {
+		d.Unexpected()
+	}
+	o.DecodeTL(d)
+	if err := d.Finish(); err != nil {
+		return f, nil, fmt.Errorf("%w: %v", ErrFormat, err)
 	}
 	if o.Flags > 7 || w.Final != (o.Flags&4 != 0) {
 		return f, nil, fmt.Errorf("%w: the parts of a frame", ErrFormat)
@@ -149,7 +173,8 @@ func (r *Reader) open(b []byte) (f Frame, receipt []byte, err error) {
 		f.Error = &wire.Error{Code: wire.Code(o.Error.Code), Text: text[:min(len(text), maxErrorText)]}
 	}
 	if w.Final {
-		f.End = &o.End
+		end := o.End
+		f.End = &end
 	}
 	return f, w.Receipt, nil
 }
@@ -176,18 +201,23 @@ type SealedFrame struct {
 }
 
 // ParseFrame reads a frame without opening it.
-func ParseFrame(b []byte) (*SealedFrame, error) {
+func ParseFrame(b []byte) (SealedFrame, error) {
 	if len(b) > maxBox {
-		return nil, fmt.Errorf("%w: a frame of %d bytes", ErrSize, len(b))
+		return SealedFrame{}, fmt.Errorf("%w: a frame of %d bytes", ErrSize, len(b))
 	}
-	w, err := decode[schema.CocoonSealFrame](b)
-	if err != nil {
-		return nil, err
+	var w schema.CocoonSealFrame
+	d := tl.NewCanonicalReader(b)
+	if d.ID() != sealFrameID {
+		d.Unexpected()
+	}
+	w.DecodeTL(d)
+	if err := d.Finish(); err != nil {
+		return SealedFrame{}, fmt.Errorf("%w: %v", ErrFormat, err)
 	}
 	if !w.Final && len(w.Receipt) > 0 {
-		return nil, fmt.Errorf("%w: a receipt before the end", ErrFormat)
+		return SealedFrame{}, fmt.Errorf("%w: a receipt before the end", ErrFormat)
 	}
-	return &SealedFrame{w.Final, w.Box, w.Receipt}, nil
+	return SealedFrame(w), nil
 }
 
 // IsAcceptance reports whether the head of an answer is a sealed one's.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
+	"github.com/cocoon-network/cocoon/internal/wire/tl"
 )
 
 // Version is of header and envelope.
@@ -136,9 +137,17 @@ type Envelope struct {
 	// Hash is SHA-256 of the whole: its name in acceptances and receipts.
 	Hash [32]byte
 
-	headerHash, commitment, aad [32]byte
-	ciphertext                  []byte
+	header     []byte
+	head       []byte // all between constructor and ciphertext
+	commitment [32]byte
+	ciphertext []byte
 }
+
+// headerHash is H, to which every wrap is bound.
+func (e *Envelope) headerHash() [32]byte { return sha256.Sum256(e.header) }
+
+// aad is the additional data of the content.
+func (e *Envelope) aad() [32]byte { return headHash(e.head) }
 
 // ParseEnvelope reads an envelope: bounded and canonical, and nothing of it
 // authenticated yet.
@@ -158,8 +167,8 @@ func ParseEnvelope(b []byte) (*Envelope, error) {
 		return nil, fmt.Errorf("%w: it is for %d workers, 1 to %d are allowed", ErrSize, n, MaxCandidates)
 	}
 	e := &Envelope{
-		Header: *h, Hash: sha256.Sum256(b), headerHash: sha256.Sum256(w.Header), commitment: w.Commitment, ciphertext: w.Ciphertext,
-		aad: headHash(w.Header, w.Commitment, w.Wraps), Wraps: make([]Wrap, len(w.Wraps)),
+		Header: *h, Hash: sha256.Sum256(b), header: w.Header, commitment: w.Commitment, ciphertext: w.Ciphertext,
+		head: b[4 : len(b)-tl.BytesSize(len(w.Ciphertext))], Wraps: make([]Wrap, len(w.Wraps)),
 	}
 	for i, x := range w.Wraps {
 		if len(x.Key) != wrapSize {
@@ -175,9 +184,15 @@ func ParseEnvelope(b []byte) (*Envelope, error) {
 	return e, nil
 }
 
-// headHash is the additional data of the content: everything in front of it.
-func headHash(header []byte, commitment [32]byte, wraps []schema.CocoonWrap) [32]byte {
-	return sha256.Sum256(schema.Marshal(&schema.CocoonEnvelopeHead{Header: header, Commitment: commitment, Wraps: wraps}))
+// headHash is the additional data of the content: SHA-256 of everything in
+// front of it, boxed as cocoon.envelopeHead, whose fields an envelope begins
+// with.
+func headHash(head []byte) (sum [32]byte) {
+	h := sha256.New()
+	h.Write(tl.AppendUint32(nil, (*schema.CocoonEnvelopeHead)(nil).TLID()))
+	h.Write(head)
+	h.Sum(sum[:0])
+	return sum
 }
 
 // Message is what stands in place of an unsealed request: an envelope, and the

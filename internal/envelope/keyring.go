@@ -208,7 +208,7 @@ func (l *Lane) openWith(random io.Reader, now time.Duration, query []byte) (*Ope
 	if err != nil {
 		return nil, err
 	}
-	aead, err := wrapKey(e.headerHash, kek, wrap.Statement)
+	aead, err := wrapKey(e.headerHash(), kek, wrap.Statement)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,8 @@ func (l *Lane) openWith(random io.Reader, now time.Duration, query []byte) (*Ope
 	if aead, err = gcm(contentKey); err != nil {
 		return nil, err
 	}
-	plain, err := aead.Open(nil, zeroNonce[:], e.ciphertext, e.aad[:])
+	aad := e.aad()
+	plain, err := aead.Open(nil, zeroNonce[:], e.ciphertext, aad[:])
 	if err != nil {
 		return nil, ErrContent
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/wire"
 	"github.com/cocoon-network/cocoon/internal/wire/nodekey"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
+	"github.com/cocoon-network/cocoon/internal/wire/tl"
 )
 
 // Limits of a session, which the worker holds too.
@@ -125,7 +126,7 @@ func sealWith(random io.Reader, h Header, request, cacheSalt []byte, sessions []
 	header := h.Encode()
 	headerHash := sha256.Sum256(header)
 	e := schema.CocoonEnvelope{Header: header, Commitment: commit(c.key, h.RequestID), Wraps: make([]schema.CocoonWrap, len(sessions))}
-	m := Message{}
+	var setups [][]byte
 	for i, s := range sessions {
 		aead, err := wrapKey(headerHash, s.kek, s.Worker.Statement)
 		if err != nil {
@@ -133,23 +134,37 @@ func sealWith(random io.Reader, h Header, request, cacheSalt []byte, sessions []
 		}
 		e.Wraps[i] = schema.CocoonWrap{Statement: s.Worker.Statement, Session: s.ID, Key: aead.Seal(nil, zeroNonce[:], c.key, nil)}
 		if enc := s.setup(); enc != nil {
-			m.Setups = append(m.Setups, enc)
+			setups = append(setups, enc)
 		}
 	}
-	inner := &schema.CocoonSealRequest{Request: request, CacheSalt: cacheSalt}
-	size := Bucket(4 + schema.Size(inner))
-	plain := schema.Append(make([]byte, 4, size+16), inner)
-	c.Request = slices.Clone(plain[4:])
+	inner := schema.CocoonSealRequest{Request: request, CacheSalt: cacheSalt}
+	plain := tl.AppendUint32(make([]byte, 4, Bucket(4+4+inner.SizeTL())), inner.TLID())
+	plain = inner.AppendTL(plain)
+	c.Request = plain[4:len(plain):len(plain)]
 	plain = pad(plain, Bucket)
 	aead, err := gcm(c.key)
 	if err != nil {
 		return nil, nil, err
 	}
-	aad := headHash(header, e.Commitment, e.Wraps)
-	e.Ciphertext = aead.Seal(plain[:0], zeroNonce[:], plain, aad[:])
-	m.Envelope = schema.Marshal(&e)
-	c.hash = sha256.Sum256(m.Envelope)
-	return c, m.Encode(), nil
+	// The message is built around the ciphertext, which may be large.
+	room := len(plain) + aead.Overhead()
+	size := 4 + e.SizeTL() - tl.BytesSize(0) + tl.BytesSize(room) // of the envelope
+	m := schema.CocoonSealed{Setups: setups}
+	b := make([]byte, 0, 4+m.SizeTL()-tl.BytesSize(0)+tl.BytesSize(size))
+	b = tl.AppendBytesPrefix(tl.AppendUint32(b, m.TLID()), size)
+	begin := len(b)
+	b = tl.AppendUint32(b, e.TLID())
+	b = e.AppendTL(b)
+	b = b[:len(b)-tl.BytesSize(0)]
+	aad := headHash(b[begin+4:])
+	b = tl.AppendBytesPrefix(b, room)
+	b = aead.Seal(b, zeroNonce[:], plain, aad[:])
+	b = tl.AppendPadding(b, room)
+	c.hash = sha256.Sum256(b[begin:])
+	b = tl.AppendPadding(b, size)
+	// What follows the envelope in the message: its fields without an envelope,
+	// less the empty one.
+	return c, append(b, m.AppendTL(nil)[tl.BytesSize(0):]...), nil
 }
 
 // ID and Hash name the request and its envelope.

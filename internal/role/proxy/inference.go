@@ -307,7 +307,7 @@ func (r *inference) try(ctx context.Context, w *workerSession, coefficient int32
 func (r *inference) ask(ctx context.Context, a *attempt) error {
 	w := a.w
 	query := r.query.Query
-	if r.sealed != nil {
+	if r.sealed != nil && len(r.sealed.message.Setups) > 0 {
 		query = r.sealed.sealedFor(a.statement)
 	}
 	c := r.s.p.cfg.Ledger.Worker(w.owner)
