@@ -614,10 +614,16 @@ func TestConcurrentSetup(t *testing.T) {
 func TestSessionTake(t *testing.T) {
 	a := newMachine(t, 1)
 	s := a.session(t, 0)
-	for range SessionRequests {
+	for n := range SessionRequests {
+		if low := n >= SessionRequests*3/4; s.Low(0) != low {
+			t.Fatalf("low after %d requests: %v", n, !low)
+		}
 		if !s.Take(0) {
 			t.Fatal("used up too early")
 		}
+	}
+	if x := a.session(t, 0); x.Low(clientLife*7/8-1) || !x.Low(clientLife*7/8) {
+		t.Error("low by time")
 	}
 	if s.Take(0) || a.session(t, 0).Take(clientLife) || !a.session(t, 0).Take(clientLife-1) {
 		t.Error("a session's limits")

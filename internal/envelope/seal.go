@@ -74,6 +74,14 @@ func (s *Session) Take(now time.Duration) bool {
 	return true
 }
 
+// Low reports whether the session will soon be used up or over, so that the
+// next one is worth making before a request has to wait for it.
+func (s *Session) Low(now time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uses >= SessionRequests*3/4 || now >= s.until-clientLife/8
+}
+
 // confirm notes that the worker knows the session.
 func (s *Session) confirm() {
 	s.mu.Lock()

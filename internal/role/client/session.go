@@ -161,6 +161,7 @@ func (s *session) converse(ctx context.Context, ready func()) error {
 		s.learn(st.SignedPayment, &counters{st.DbTokens, st.MaxTokens}, &before)
 		if s.directory != nil && s.c.cfg.Seal != api.SealOff {
 			_ = s.directory.refresh(ctx)
+			s.directory.prepare()
 		}
 		if err := s.explain(ctx); errors.Is(err, ErrUnexplained) {
 			s.suspendFor(ctx, err)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cocoon-network/cocoon"
@@ -57,7 +58,8 @@ const (
 type directory struct {
 	s *session
 
-	fetching sync.Mutex // held while the proxy is asked
+	fetching  sync.Mutex  // held while the proxy is asked
+	preparing atomic.Bool // beside requests
 
 	mu       sync.Mutex
 	set      *schema.CocoonSet
@@ -76,6 +78,8 @@ type known struct {
 	until    time.Time          // monotonic
 	admitted *registry.Snapshot // under which it was admitted
 	session  *envelope.Session
+	next     *envelope.Session // made ahead
+	making   bool              // next is being made
 }
 
 func newDirectory(s *session) *directory {
@@ -88,6 +92,48 @@ func (d *directory) refresh(ctx context.Context) error {
 	defer d.fetching.Unlock()
 	return d.fetch(ctx)
 }
+
+// prepare verifies, beside the requests, the new statements of machines that
+// requests go to, and makes sessions with them, so that no request waits for
+// either. Statements change every few minutes.
+func (d *directory) prepare() {
+	type machine struct {
+		platform [32]byte
+		model    string
+	}
+	used := map[machine]bool{}
+	var fresh []schema.CocoonSetEntry
+	d.mu.Lock()
+	for _, k := range d.workers {
+		if k.session != nil {
+			used[machine{k.entry.Platform, k.entry.Model}] = true
+		}
+	}
+	if d.set != nil {
+		for _, e := range d.set.Entries {
+			if d.workers[e.Statement] == nil && used[machine{e.Platform, e.Model}] && len(fresh) < maxPrepared {
+				fresh = append(fresh, e)
+			}
+		}
+	}
+	d.mu.Unlock()
+	if len(fresh) == 0 || !d.preparing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer d.preparing.Store(false)
+		ctx, stop := context.WithTimeout(d.s.ctx, fetchLimit)
+		defer stop()
+		for _, e := range fresh {
+			if k, err := d.worker(ctx, e); err == nil { // else whoever needs it hears why
+				d.makeNext(k)
+			}
+		}
+	}()
+}
+
+// maxPrepared bounds the workers that are prepared at once.
+const maxPrepared = 32
 
 func (d *directory) fetch(ctx context.Context) error {
 	d.mu.Lock()
@@ -468,16 +514,39 @@ func (d *directory) sealSession(k *known) (*envelope.Session, error) {
 	now := time.Since(d.s.c.start)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if k.session != nil && k.session.Take(now) {
-		return k.session, nil
+	if k.session == nil || !k.session.Take(now) {
+		s := k.next
+		k.next = nil
+		if s == nil || !s.Take(now) {
+			var err error
+			if s, err = newSession(k, now); err != nil {
+				return nil, err
+			}
+			s.Take(now)
+		}
+		k.session = s
 	}
-	s, err := envelope.NewSession(envelope.Worker{Statement: k.node.Digest, NodeKey: k.node.Key, SealKey: k.node.SealKey}, now)
-	if err != nil {
-		return nil, err
+	if k.next == nil && !k.making && k.session.Low(now) {
+		k.making = true
+		go d.makeNext(k)
 	}
-	s.Take(now)
-	k.session = s
-	return s, nil
+	return k.session, nil
+}
+
+func newSession(k *known, now time.Duration) (*envelope.Session, error) {
+	return envelope.NewSession(envelope.Worker{Statement: k.node.Digest, NodeKey: k.node.Key, SealKey: k.node.SealKey}, now)
+}
+
+// makeNext makes the session after the one in use ahead: it costs as much as
+// all else of a request.
+func (d *directory) makeNext(k *known) {
+	s, err := newSession(k, time.Since(d.s.c.start))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k.making = false
+	if err == nil { // else whoever needs one hears why
+		k.next = s
+	}
 }
 
 // forget drops sessions that a worker does not know any more.
