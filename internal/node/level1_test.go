@@ -167,6 +167,7 @@ func TestDamagedPins(t *testing.T) {
 
 // Evidence that was kept in a file is judged without a network.
 func TestVerifyFile(t *testing.T) {
+	t.Parallel()
 	v, err := simulated.New(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
