@@ -6,7 +6,7 @@
 //
 // Owns: WorkerPart, ProxyPart, Commitment, Salts; verification of log and
 // balance proofs.
-// Imports: cocoon, wire, nodekey, schema (the parts are objects of level 1), pricing.
+// Imports: cocoon, wire, schema (the parts are objects of level 1), pricing.
 // Trust: every part and proof is foreign: bounded, canonical, checked before it
 // is believed.
 // Concurrency: pure functions; a Commitment belongs to one goroutine.

@@ -13,7 +13,6 @@ import (
 	"github.com/cocoon-network/cocoon"
 	"github.com/cocoon-network/cocoon/internal/money/pricing"
 	"github.com/cocoon-network/cocoon/internal/wire"
-	"github.com/cocoon-network/cocoon/internal/wire/nodekey"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
 
@@ -241,7 +240,7 @@ func (s Signed) Encode() []byte {
 
 // Verify reports whether nodeKey signed s: ErrSignature if not.
 func (s Signed) Verify(nodeKey [32]byte) error {
-	if !nodekey.Verify(nodeKey, Message(s.Part), s.Signature) {
+	if !ed25519.Verify(nodeKey[:], Message(s.Part), s.Signature) {
 		return ErrSignature
 	}
 	return nil

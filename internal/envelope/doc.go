@@ -10,7 +10,7 @@
 //
 // Owns: Header, Envelope, Session, Call, Keyring, Opened, Reader, Writer,
 // Credit, the padding.
-// Imports: the vocabulary, wire, nodekey, schema; crypto/hpke.
+// Imports: the vocabulary, wire, schema; crypto/hpke.
 // Trust: everything another party sent is foreign: bounded, canonical,
 // authenticated before it is used. The proxy in between is no friend.
 // Concurrency: pure but for randomness: no IO, no clock; who calls says what

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"crypto/ed25519"
 	"crypto/hpke"
 	"crypto/rand"
 	"crypto/sha256"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cocoon-network/cocoon/internal/wire"
-	"github.com/cocoon-network/cocoon/internal/wire/nodekey"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 	"github.com/cocoon-network/cocoon/internal/wire/tl"
 )
@@ -194,7 +194,7 @@ func (c *Call) Accept(b []byte) (*Reader, error) {
 		return nil, fmt.Errorf("%w: another session or statement", ErrAcceptance)
 	}
 	s := c.sessions[i]
-	if !nodekey.Verify(s.Worker.NodeKey, AcceptMessage(c.header.RequestID, s.ID, c.hash, a.Statement, a.Nonce), a.Signature) {
+	if !ed25519.Verify(s.Worker.NodeKey[:], AcceptMessage(c.header.RequestID, s.ID, c.hash, a.Statement, a.Nonce), a.Signature) {
 		return nil, fmt.Errorf("%w: its node key did not sign this envelope", ErrAcceptance)
 	}
 	key, err := responseKey(c.key, s.kek, c.header.RequestID, a.Nonce, a.Statement)
