@@ -311,14 +311,19 @@ func (n *network) alive(name string) (pid int) {
 	return pid
 }
 
-// lives reports whether a process is there and no zombie.
+// lives reports whether a process is there and no zombie. One whose first thread
+// has ended holds its locks until the last one has.
 func lives(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
 	_, rest, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')'):]), " ")
-	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+	if !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X") {
+		return true
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return err == nil && len(threads) > 1
 }
 
 // family returns the ids of all processes that `up` started on its folder,
