@@ -194,6 +194,10 @@ func compose(p *page) {
 	if !strings.Contains(p.text("header"), "SIMULATED") {
 		t.Error("the page does not say that the network is simulated")
 	}
+	p.wait("document.readyState === 'complete'")
+	if !p.is("scrollY === 0 && document.getElementById('simulated').getBoundingClientRect().top >= 0") {
+		t.Error("the page opens scrolled past what it says of the network")
+	}
 	p.shot("compose-empty")
 	p.write("#draft", "how are yuo")
 	p.click("#improve")

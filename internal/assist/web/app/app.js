@@ -33,7 +33,8 @@ function open(name) {
     $(n).hidden = !on;
   }
   reader(name);
-  if (!initData) history.replaceState(null, "", "#" + name);
+  // No element has this name: the page would open scrolled down to it.
+  if (!initData) history.replaceState(null, "", "#/" + name);
 }
 
 applyTheme();
@@ -56,7 +57,7 @@ for (const [i, name] of tabs.entries()) {
     $("tab-" + next).focus();
   });
 }
-const fromAddress = () => tabs.find((n) => location.hash === "#" + n);
+const fromAddress = () => tabs.find((n) => location.hash === "#/" + n);
 addEventListener("hashchange", () => fromAddress() && open(fromAddress()));
 document.addEventListener("chat", () => reader(current));
 document.addEventListener("reader", () => reader(current));
