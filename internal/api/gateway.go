@@ -201,7 +201,7 @@ func findRoute(path string) (route, bool) {
 
 // exchange is one HTTP request and what became of its answer.
 type exchange struct {
-	w  *responseWriter
+	w  *guard.Response
 	r  *http.Request
 	id string
 	// key is the caller's; nil where no keys are asked for.
@@ -211,7 +211,7 @@ type exchange struct {
 // ServeHTTP answers one request. Every failure is an OpenAI error object.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
-	x := &exchange{w: &responseWriter{ResponseWriter: w}, r: r, id: newRequestID()}
+	x := &exchange{w: &guard.Response{ResponseWriter: w}, r: r, id: newRequestID()}
 	w.Header().Set("X-Request-Id", x.id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if g.cfg.Simulated {
@@ -227,7 +227,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		// The value of a panic may hold content; where it happened does not.
 		g.log.Error("gateway panicked", "request", x.id, "route", rt.name, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-		fail, begun := openai.Internal(), x.w.wrote
+		fail, begun := openai.Internal(), x.w.Wrote
 		if !begun {
 			x.writeError(fail)
 		}
@@ -250,7 +250,7 @@ func (g *Gateway) serve(x *exchange) *openai.Error {
 		return nil
 	}
 	fail := openai.From(err)
-	if !x.w.wrote { // streams tell their errors themselves
+	if !x.w.Wrote { // streams tell their errors themselves
 		x.writeError(fail)
 	}
 	return fail
@@ -292,7 +292,7 @@ func (g *Gateway) dispatch(x *exchange) error {
 
 func (g *Gateway) finish(x *exchange, route string, begin time.Time, fail *openai.Error) {
 	took := time.Since(begin)
-	status := x.w.status
+	status := x.w.Status
 	code := ""
 	if fail != nil {
 		// Message and param may come from an engine and repeat the prompt.
@@ -372,30 +372,6 @@ func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
 }
-
-// responseWriter remembers whether and with which status an answer began.
-type responseWriter struct {
-	http.ResponseWriter
-	wrote  bool
-	status int
-}
-
-func (w *responseWriter) WriteHeader(status int) {
-	if !w.wrote {
-		w.wrote, w.status = true, status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *responseWriter) Write(b []byte) (int, error) {
-	if !w.wrote {
-		w.wrote, w.status = true, http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-// Unwrap serves http.ResponseController.
-func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Active returns how many requests are being served.
 func (g *Gateway) Active() int64 { return g.metrics.inFlight.Load() }

@@ -178,7 +178,7 @@ func (g *Gateway) first(x *exchange, rq *request, c Claim, aead cipher.AEAD, run
 	x.w.ResponseWriter = rec
 	err := run(ctx)
 	fail := openai.From(err)
-	if fail != nil && !x.w.wrote {
+	if fail != nil && !x.w.Wrote {
 		x.writeError(fail)
 	}
 	// A panic leaves the claim until its time is over: it may have cost.
@@ -190,7 +190,7 @@ func (g *Gateway) first(x *exchange, rq *request, c Claim, aead cipher.AEAD, run
 		}
 		return err
 	}
-	a := keptAnswer{Status: x.w.status, Header: rec.head, Body: rec.body, TooLarge: rec.over}
+	a := keptAnswer{Status: x.w.Status, Header: rec.head, Body: rec.body, TooLarge: rec.over}
 	if fail != nil {
 		a.Code = fail.Code
 	}

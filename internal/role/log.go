@@ -1,13 +1,31 @@
 package role
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"github.com/cocoon-network/cocoon"
+	"github.com/cocoon-network/cocoon/internal/wire/mux"
+	"github.com/cocoon-network/cocoon/internal/wire/schema"
 )
 
 // ErrNoProxy says that no connected proxy is the one that is asked for.
 var ErrNoProxy = errors.New("not connected to that proxy")
+
+// AskLog asks a proxy for a page of its audit log and returns it as JSON. What
+// it says is held against the chain by whoever asks. A nil connection fails with
+// ErrNoProxy.
+func AskLog(ctx context.Context, proxy *mux.Conn, limit time.Duration, page string) ([]byte, error) {
+	if proxy == nil {
+		return nil, ErrNoProxy
+	}
+	answer, err := Ask[*schema.CocoonLogPage](ctx, proxy, limit, &schema.CocoonGetLog{Page: page})
+	if err != nil {
+		return nil, err
+	}
+	return answer.Json, nil
+}
 
 // Watched is a connected proxy whose audit log can be asked for.
 type Watched struct {

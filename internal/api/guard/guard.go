@@ -1,10 +1,10 @@
-// Package guard keeps foreign web pages away from HTTP servers that spend their
-// owner's money.
+// Package guard is what HTTP servers that spend their owner's money share: it
+// keeps foreign web pages away from them, and knows whether an answer began.
 //
-// Owns: which hosts, origins and content types a server takes.
+// Owns: which hosts, origins and content types a server takes; Response.
 // Imports: api/openai for errors.
 // Trust: every header is foreign.
-// Concurrency: a Guard is immutable.
+// Concurrency: a Guard is immutable; a Response belongs to its request.
 package guard
 
 import (

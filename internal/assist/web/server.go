@@ -205,7 +205,7 @@ func (s *Server) find(urlPath string) (*route, string) {
 
 // exchange is one HTTP request.
 type exchange struct {
-	w     *responseWriter
+	w     *guard.Response
 	r     *http.Request
 	param string
 	user  string
@@ -219,7 +219,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Content-Security-Policy", s.csp)
-	x := &exchange{w: &responseWriter{ResponseWriter: w}, r: r}
+	x := &exchange{w: &guard.Response{ResponseWriter: w}, r: r}
 	name := "app"
 	rt, param := s.find(r.URL.Path)
 	x.param = param
@@ -237,7 +237,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if p := recover(); p != nil {
 			// The value of a panic may hold content; where it happened does not.
 			s.log.Error("assist panicked", "route", name, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			if x.w.wrote {
+			if x.w.Wrote {
 				panic(http.ErrAbortHandler) // so that the caller sees a cut
 			}
 			openai.Internal().Write(x.w)
@@ -248,7 +248,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := s.dispatch(x, rt); err != nil {
 		fail = openai.From(err)
-		if !x.w.wrote {
+		if !x.w.Wrote {
 			fail.Write(x.w)
 		}
 	}
@@ -259,7 +259,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			code = "other" // an engine's own word, which may repeat content
 		}
 	}
-	s.log.Info("assist", "route", name, "status", x.w.status, "code", code, "ms", time.Since(begin).Milliseconds())
+	s.log.Info("assist", "route", name, "status", x.w.Status, "code", code, "ms", time.Since(begin).Milliseconds())
 }
 
 func knownCode(code string) bool {
@@ -553,25 +553,4 @@ func (s *Server) serveApp(x *exchange) error {
 
 func (x *exchange) rc() *http.ResponseController {
 	return http.NewResponseController(x.w.ResponseWriter)
-}
-
-// responseWriter remembers whether and with which status an answer began.
-type responseWriter struct {
-	http.ResponseWriter
-	wrote  bool
-	status int
-}
-
-func (w *responseWriter) WriteHeader(status int) {
-	if !w.wrote {
-		w.wrote, w.status = true, status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *responseWriter) Write(b []byte) (int, error) {
-	if !w.wrote {
-		w.wrote, w.status = true, http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
 }

@@ -28,7 +28,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
-	"github.com/cocoon-network/cocoon/internal/wire/schema"
+	"github.com/cocoon-network/cocoon/internal/wire/mux"
 )
 
 // Book remembers, per client contract, the best payment the proxy signed, the
@@ -519,25 +519,17 @@ func (s *Stats) Running() (n int64) {
 	return n
 }
 
-// Log asks the proxy of a contract key for a page of its audit log, and returns
-// it as JSON. What it says is held against the chain by whoever asks.
+// Log asks the proxy of a contract key for a page of its audit log (role.AskLog).
 func (c *Client) Log(ctx context.Context, contractKey [32]byte, page string) ([]byte, error) {
 	c.mu.Lock()
-	var s *session
+	var proxy *mux.Conn
 	for x := range c.sessions {
 		if x.proxyKey == contractKey && x.books != nil {
-			s = x
+			proxy = x.conn
 		}
 	}
 	c.mu.Unlock()
-	if s == nil {
-		return nil, role.ErrNoProxy
-	}
-	answer, err := role.Ask[*schema.CocoonLogPage](ctx, s.conn, paymentTimeout, &schema.CocoonGetLog{Page: page})
-	if err != nil {
-		return nil, err
-	}
-	return answer.Json, nil
+	return role.AskLog(ctx, proxy, paymentTimeout, page)
 }
 
 // Watched are the proxies of all connections with receipts.

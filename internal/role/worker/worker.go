@@ -26,6 +26,7 @@ import (
 	"github.com/cocoon-network/cocoon/internal/money/channel"
 	"github.com/cocoon-network/cocoon/internal/role"
 	"github.com/cocoon-network/cocoon/internal/tee"
+	"github.com/cocoon-network/cocoon/internal/wire/mux"
 	"github.com/cocoon-network/cocoon/internal/wire/schema"
 	"github.com/cocoon-network/cocoon/receipt"
 )
@@ -389,25 +390,17 @@ func (w *Worker) Watched() []role.Watched {
 	return out
 }
 
-// Log asks the proxy of a contract key for a page of its audit log, and returns
-// it as JSON. What it says is held against the chain by whoever asks.
+// Log asks the proxy of a contract key for a page of its audit log (role.AskLog).
 func (w *Worker) Log(ctx context.Context, contractKey [32]byte, page string) ([]byte, error) {
 	w.mu.Lock()
-	var s *session
+	var proxy *mux.Conn
 	for x := range w.sessions {
 		if x.proxyKey == contractKey && x.peer.Node != nil {
-			s = x
+			proxy = x.conn
 		}
 	}
 	w.mu.Unlock()
-	if s == nil {
-		return nil, role.ErrNoProxy
-	}
-	answer, err := role.Ask[*schema.CocoonLogPage](ctx, s.conn, paymentTimeout, &schema.CocoonGetLog{Page: page})
-	if err != nil {
-		return nil, err
-	}
-	return answer.Json, nil
+	return role.AskLog(ctx, proxy, paymentTimeout, page)
 }
 
 // Leave ends the connections to a proxy that MayUse refuses from now on: what
