@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cocoon-network/cocoon/e2e/testee"
 )
 
 // patience is how long anything may take that has to happen at all. Nothing
@@ -35,13 +37,7 @@ var (
 			return "", err
 		}
 		path := filepath.Join(builtDir, "cocoon")
-		cmd := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/cocoon")
-		cmd.Dir = filepath.Join("..", "..")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("go build: %w\n%s", err, out)
-		}
-		return path, nil
+		return path, testee.Build(path)
 	})
 )
 
@@ -274,19 +270,11 @@ func (n *network) killAll() {
 		}
 		return len(pids) == 0
 	})
-	// One that is dying has no command line any more and still holds its locks,
-	// until its last thread has ended.
+	// One that is dying has no command line any more and still holds its locks.
 	eventually(n.t, "that they let go of everything", func() bool {
 		for pid := range killed {
-			threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-			if err != nil {
-				n.t.Fatal(err)
-			}
-			for _, name := range threads {
-				stat, err := os.ReadFile(name)
-				if _, state, _ := strings.Cut(string(stat), ") "); err == nil && (len(threads) > 1 || !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")) {
-					return false
-				}
+			if testee.Lives(pid) {
+				return false
 			}
 		}
 		return true

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cocoon-network/cocoon/e2e/testee"
 	"github.com/cocoon-network/cocoon/internal/api"
 	"github.com/cocoon-network/cocoon/internal/api/openai"
 	"github.com/cocoon-network/cocoon/internal/money/coins"
@@ -135,13 +136,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return path, nil
 	}
 	path := filepath.Join(buildDir, "cocoon")
-	build := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/cocoon")
-	build.Dir = "../.."
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
+	return path, testee.Build(path)
 })
 
 // network starts a whole network over an engine of this test.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cocoon-network/cocoon/e2e/testee"
 	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
 )
 
@@ -43,7 +44,7 @@ func TestDrain(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "end of "+name, func() bool { return !lives(pid) })
+		eventually(t, "end of "+name, func() bool { return !testee.Lives(pid) })
 		n.alive(name)
 	}
 	served := complete.Load()

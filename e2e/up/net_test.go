@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cocoon-network/cocoon/e2e/testee"
 	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
 )
 
@@ -47,13 +48,7 @@ func build(ready string, flags ...string) (string, error) {
 	built = append(built, dir)
 	builtMu.Unlock()
 	path := filepath.Join(dir, "cocoon")
-	cmd := exec.Command("go", append(append([]string{"build", "-trimpath"}, flags...), "-o", path, "./cmd/cocoon")...)
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
+	return path, testee.Build(path, flags...)
 }
 
 func TestMain(m *testing.M) {
@@ -298,7 +293,7 @@ func (n *network) kill(name string) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		n.t.Fatalf("kill -9 %d: %v", pid, err)
 	}
-	eventually(n.t, fmt.Sprintf("end of %s, process %d", name, pid), func() bool { return !lives(pid) })
+	eventually(n.t, fmt.Sprintf("end of %s, process %d", name, pid), func() bool { return !testee.Lives(pid) })
 }
 
 // alive waits until a child runs and returns its process id.
@@ -306,24 +301,9 @@ func (n *network) alive(name string) (pid int) {
 	n.t.Helper()
 	eventually(n.t, name+" runs", func() bool {
 		pid = n.children()[name].Pid
-		return pid > 0 && lives(pid)
+		return pid > 0 && testee.Lives(pid)
 	})
 	return pid
-}
-
-// lives reports whether a process is there and no zombie. One whose first thread
-// has ended holds its locks until the last one has.
-func lives(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	_, rest, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')'):]), " ")
-	if !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X") {
-		return true
-	}
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	return err == nil && len(threads) > 1
 }
 
 // family returns the ids of all processes that `up` started on its folder,
@@ -341,7 +321,7 @@ func (n *network) family() []int {
 			continue
 		}
 		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err == nil && strings.Contains(string(cmdline), n.dir) && pid != n.cmd.Process.Pid && lives(pid) {
+		if err == nil && strings.Contains(string(cmdline), n.dir) && pid != n.cmd.Process.Pid && testee.Lives(pid) {
 			pids = append(pids, pid)
 		}
 	}

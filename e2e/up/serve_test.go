@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cocoon-network/cocoon/e2e/testee"
 	"github.com/cocoon-network/cocoon/internal/engine/enginetest"
 )
 
@@ -70,7 +71,7 @@ func TestUp(t *testing.T) {
 	var pids []int
 	for i, want := range []string{"chain chain", "proxy proxy", "worker-1 worker", "worker-embed worker", "client client"} {
 		c := s.Children[i]
-		if c.Name+" "+c.Role != want || !c.Alive || c.Error != "" || c.Restarts != 0 || !lives(c.Pid) {
+		if c.Name+" "+c.Role != want || !c.Alive || c.Error != "" || c.Restarts != 0 || !testee.Lives(c.Pid) {
 			t.Errorf("child %d: %+v", i, c)
 		}
 		pids = append(pids, c.Pid)

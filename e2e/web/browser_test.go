@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cocoon-network/cocoon/e2e/testee"
+
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -47,10 +49,8 @@ func network(t *testing.T) (bin, app, gateway string) {
 	bin = os.Getenv("COCOON_BIN")
 	if bin == "" {
 		bin = filepath.Join(t.TempDir(), "cocoon")
-		cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "./cmd/cocoon")
-		cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go build: %v\n%s", err, out)
+		if err := testee.Build(bin); err != nil {
+			t.Fatal(err)
 		}
 	}
 	said := start(t, bin, []string{"ready ", "assist "}, "up", "--dir", filepath.Join(t.TempDir(), "net"), "--listen", "127.0.0.1:0", "--assist=127.0.0.1:0")
